@@ -1,0 +1,94 @@
+"""The prediction table: a row a well a contestant, joined with everything else on ``Metadata_*``.
+
+Columns: ``contestant, split, repeat, fold, role, Metadata_Plate, Metadata_Well, true, pred, prob_<class>...,
+logit_<class>..., n_cells``. ``role`` is ``out_of_fold`` (a labelled well, predicted by the model that never saw it) or
+``new`` (an unlabelled well: the mean logit of all fold models, ``repeat`` and ``fold`` -1, ``true`` empty).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+
+OUT_OF_FOLD, NEW = "out_of_fold", "new"
+
+
+def prediction_rows(
+    wells: pd.DataFrame,
+    logits: NDArray[np.float64],
+    classes: Sequence[str],
+    *,
+    contestant: str,
+    split: str,
+    repeat: int = -1,
+    fold: int = -1,
+    role: str = OUT_OF_FOLD,
+) -> pd.DataFrame:
+    """Rows of the prediction table for some wells.
+
+    Parameters
+    ----------
+    wells : DataFrame, a row a well
+        ``Metadata_Plate``, ``Metadata_Well``, ``label`` (empty for new wells), ``n_cells``.
+    logits : array of shape (n, K), float
+        Decision values in the order of ``classes``; the probabilities are their softmax.
+    classes : sequence of str
+    contestant, split, role : str
+    repeat, fold : int
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree or a logit is not finite.
+
+    Examples
+    --------
+    >>> wells = pd.DataFrame({"Metadata_Plate": ["P1"], "Metadata_Well": ["B03"], "label": ["b"], "n_cells": [7]})
+    >>> rows = prediction_rows(wells, np.array([[0.0, 1.0]]), ["a", "b"], contestant="mil", split="by_well")
+    >>> rows.loc[0, "pred"], round(float(rows.loc[0, "prob_b"]), 3)
+    ('b', 0.731)
+    """
+    logits = np.asarray(logits, dtype=np.float64)  # (n, K)
+    if logits.shape != (len(wells), len(classes)):
+        raise ValueError(f"{contestant}: logits of shape {logits.shape}, wanted {(len(wells), len(classes))}")
+    if not np.isfinite(logits).all():
+        bad = wells[WELL].to_numpy()[~np.isfinite(logits).all(axis=1)].tolist()
+        raise ValueError(f"{contestant}, split {split}: logits of wells {bad} are not finite")
+    probabilities = softmax(logits, axis=1)
+    names = np.asarray(classes, dtype=object)
+    rows = {
+        **{"contestant": contestant, "split": split, "repeat": repeat, "fold": fold, "role": role},
+        **{key: wells[key].to_numpy() for key in (PLATE, WELL)},
+        **{"true": wells["label"].fillna("").to_numpy(), "pred": names[logits.argmax(axis=1)]},
+        **{f"prob_{name}": probabilities[:, k] for k, name in enumerate(classes)},
+        **{f"logit_{name}": logits[:, k] for k, name in enumerate(classes)},
+        "n_cells": wells["n_cells"].to_numpy(),
+    }
+    return pd.DataFrame(rows, index=pd.RangeIndex(len(wells)))
+
+
+def mean_over_repeats(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """One row a contestant, split, role and well: the mean logit over repeats.
+
+    Returns
+    -------
+    DataFrame
+        ``contestant, split, role, Metadata_Plate, Metadata_Well, true, logit_<class>...``, sorted by these keys.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a well has two true classes.
+    """
+    keys, logits = ["contestant", "split", "role", PLATE, WELL], [f"logit_{name}" for name in classes]
+    if missing := [column for column in (*keys, "true", *logits) if column not in predictions]:
+        raise InputError(f"predictions: no columns {missing}; the classes are {list(classes)}")
+    table = predictions.groupby([*keys, "true"], sort=True, as_index=False, observed=True)[logits].mean()
+    if (double := table.duplicated(keys)).any():
+        raise InputError(*(f"predictions: {w} has two true classes" for w in table.loc[double, WELL].unique()))
+    return table

@@ -1,0 +1,196 @@
+"""Wells resampled, or larger units such as plates or compounds; never cells.
+
+Wells that were predicted in several repeats count once, with the mean logit over the repeats.
+
+Of each stratum of m units, m - 1 are drawn with replacement and weighted m / (m - 1), which gives a mean its unbiased
+variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units the sets of
+classes that a unit holds. Quantiles are those of Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta, norm
+from scipy.stats import t as student
+
+from cellpheno.compare.metrics import Floats, Ints
+from cellpheno.compare.predictions import OUT_OF_FOLD, mean_over_repeats
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+
+MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
+
+
+class Contest(NamedTuple):
+    """One split: the same n wells for every contestant."""
+
+    split: str
+    truth: Ints  # (n,) index of the class
+    logits: dict[str, Floats]  # contestant: (n, K)
+    unit: Ints  # (n,) index of the resampled unit
+
+
+class Resamples(NamedTuple):
+    """Weights of the wells, the plain score's ones first, and what stands against an interval ("" if nothing)."""
+
+    weights: Floats  # (1 + R, n)
+    n_units: int
+    per_class: Floats  # (K,) units that hold the class
+    degrees: int  # degrees of freedom
+    note: str
+
+
+def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str) -> list[Contest]:
+    """Take the out-of-fold predictions apart by split, and see that contestants were scored on the same wells."""
+    rows = predictions[predictions["role"] == OUT_OF_FOLD]
+    faults = [f"true class {name!r}: the classes are {list(classes)}" for name in set(rows["true"]) - set(classes)]
+    if unit != "well" and unit not in predictions:
+        faults.append(f"unit {unit!r}: wanted 'well' or a column of the predictions, such as 'Metadata_Plate'")
+    if faults or rows.empty:
+        raise InputError(*(sorted(faults) or ["predictions: no row of the role out_of_fold to score"]))
+    means = mean_over_repeats(rows, classes)
+    index, columns = {name: k for k, name in enumerate(classes)}, [f"logit_{name}" for name in classes]
+    found = []
+    for split, table in means.groupby("split", sort=True):
+        logits: dict[str, Floats] = {}
+        first = pd.DataFrame()
+        for contestant, own in table.groupby("contestant", sort=True):
+            wells = own[[PLATE, WELL, "true"]].reset_index(drop=True)
+            first = wells if first.empty else first
+            if not wells.equals(first):
+                n, other = len(wells), len(first)
+                raise InputError(f"split {split}: {contestant} was scored on other wells ({n}) than the rest ({other})")
+            logits[str(contestant)] = own[columns].to_numpy(np.float64)
+        unit_of: Ints = np.arange(len(first), dtype=np.intp)
+        if unit != "well":
+            names = rows[rows["split"] == split].drop_duplicates([PLATE, WELL])[[PLATE, WELL, unit]]
+            named = first.merge(names, on=[PLATE, WELL], how="left") if unit not in (PLATE, WELL) else first
+            unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
+        truth = np.asarray(first["true"].map(index), dtype=np.intp)
+        found.append(Contest(str(split), truth, logits, unit_of))
+    return found
+
+
+def generator(seed: int, *what: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and on what they are for."""
+    return np.random.default_rng([seed, *(zlib.crc32(word.encode()) for word in what)])
+
+
+def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamples:
+    """Draw units within strata; the head of this file says how."""
+    rng, n = generator(seed, "bootstrap", contest.split), len(contest.truth)
+    units = np.unique(contest.unit)
+    held = [tuple(sorted(set(contest.truth[contest.unit == u].tolist()))) for u in units]
+    alike = Counter(held)
+    strata: dict[object, list[int]] = {}
+    for u, classes in zip(units, held, strict=True):
+        strata.setdefault(classes if alike[classes] > 1 else "alone", []).append(int(u))
+    weights = np.ones((1 + n_bootstrap, n))
+    for members in strata.values():
+        if (m := len(members)) < 2:
+            continue
+        drawn = rng.multinomial(m - 1, np.full(m, 1 / m), size=n_bootstrap) * (m / (m - 1))  # (R, m)
+        place = np.full(units.max() + 1, -1)
+        place[members] = np.arange(m)
+        here = np.flatnonzero(place[contest.unit] >= 0)
+        weights[1:, here] = drawn[:, place[contest.unit[here]]]
+    note = ""
+    if unit != "well" and len(units) < MIN_UNITS:
+        note = f"no interval: {len(units)} {unit_name(unit)}s, {MIN_UNITS} or more are wanted"
+    elif min(map(len, strata.values())) < 2:
+        note = f"no interval: a class with one {unit_name(unit)}"
+    n_classes = next(iter(contest.logits.values())).shape[1]
+    per_class = np.array([sum(k in classes for classes in held) for k in range(n_classes)], dtype=np.float64)
+    return Resamples(weights, len(units), per_class, len(units) - len(strata), note)
+
+
+def no_interval(draws: Floats, resamples: Resamples) -> str:
+    """Say why the draws of a score give no interval; "" if they do."""
+    if resamples.note:
+        return resamples.note
+    undefined = not np.isfinite(draws).mean() >= 0.9
+    return "no interval: undefined in more than a tenth of the resamples" if undefined else ""
+
+
+def percentiles(draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
+    """Percentiles of the draws at the tails of Student's t: for differences."""
+    tail = float(norm.cdf(student.ppf((1 - confidence) / 2, resamples.degrees)))
+    low, high = np.quantile(draws[np.isfinite(draws)], [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def fraction_interval(
+    value: float, draws: Floats, most: float, resamples: Resamples, confidence: float
+) -> tuple[float, float]:
+    """Jeffreys' interval on the effective number of units: for scores from 0 to 1.
+
+    The effective number is that of a plain proportion with the variance of the draws, ``most`` at best. So there is
+    doubt left where nothing went wrong and all resamples agree.
+
+    References
+    ----------
+    Brown, Cai, DasGupta 2001, doi:10.1214/ss/1009213286; Franco et al. 2019, doi:10.1093/jssam/smy019
+
+    Examples
+    --------
+    >>> never_wrong = Resamples(np.ones((1, 20)), 20, np.array([10.0, 10.0]), 18, "")
+    >>> low, high = fraction_interval(1.0, np.ones(100), 20.0, never_wrong, 0.95)
+    >>> round(low, 3), high
+    (0.883, 1.0)
+    """
+    variance = float(np.var(draws[np.isfinite(draws)]))
+    n = min(most, value * (1 - value) / variance) if variance > 1e-12 else most
+    tail, n_wells = (1 - confidence) / 2, resamples.weights.shape[1]
+    n *= float(student.ppf(tail, n_wells - 1) / student.ppf(tail, resamples.degrees)) ** 2  # few units: less is known
+    low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
+    return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
+
+
+def positive_interval(value: float, draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
+    """Student's t on the logarithm: for losses, which are above 0 and skewed."""
+    logs = np.log(draws[np.isfinite(draws)])
+    half = float(student.ppf((1 + confidence) / 2, resamples.degrees) * logs.std())
+    return value * float(np.exp(-half)), value * float(np.exp(half))
+
+
+def most_units(metric: str, value: float, k: int | None, per_class: Floats) -> float:
+    """Effective number of units of a score at best, as if units were independent and classes alike.
+
+    Parameters
+    ----------
+    metric : str
+    value : float
+        The score.
+    k : int or None
+        Class, None for a mean over classes.
+    per_class : array of shape (K,), float
+        Units a class.
+
+    Returns
+    -------
+    float
+        Wells of the class for its recall; the harmonic number for means over classes; for areas under the ROC curve
+        that of Hanley and McNeil's variance.
+
+    References
+    ----------
+    Hanley, McNeil 1982, Radiology 143, 29, doi:10.1148/radiology.143.1.7063747
+    """
+    own = per_class if k is None else per_class[k : k + 1]
+    if "auroc" not in metric:
+        return float(len(own) ** 2 / np.sum(1 / own))
+    rest = np.maximum(per_class.sum() - own, 1.0)
+    a = min(max(value, 1 - value), 1 - 1e-6)  # the limit at 1
+    first, second = a / (2 - a) - a**2, 2 * a**2 / (1 + a) - a**2
+    variance = (a * (1 - a) + (own - 1) * first + (rest - 1) * second) / (own * rest)
+    # The areas of two classes are one and the same; those of more are less and less alike.
+    return float(a * (1 - a) / variance.mean() * max(len(own) - 1, 1))
+
+
+def unit_name(unit: str) -> str:
+    """Word for the resampled unit: ``plate`` for ``Metadata_Plate``."""
+    return unit.removeprefix("Metadata_").lower()

@@ -1,0 +1,111 @@
+"""A component as data: a callable with its settings, written down as ``_target_`` plus keyword arguments.
+
+Configs, keys and checkpoint cards all speak of components. What a file names is data until `resolve` has seen that the
+object it leads to is one of ours or of a named library: a card or a config from elsewhere cannot call anything else.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cellpheno.errors import ConfigError
+
+ALLOWED = ("cellpheno", "pytorch_lightning", "sklearn", "torch.nn", "torch.optim")
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """Find the object that a dotted name leads to, if it is allowed.
+
+    The check is on the resolved object, since a name can lead through an allowed module to a foreign function.
+
+    Raises
+    ------
+    ConfigError
+        If nothing stands at the name, or what stands there does not belong to an allowed library.
+
+    Examples
+    --------
+    >>> resolve("cellpheno.names.parse_well")("b3")
+    'B03'
+    >>> resolve("cellpheno.components.importlib.import_module")
+    Traceback (most recent call last):
+    cellpheno.errors.ConfigError: cellpheno.components.importlib.import_module belongs to importlib: wanted one of ...
+    """
+    parts = target.split(".")
+    if parts[0] not in {name.split(".")[0] for name in ALLOWED}:
+        raise ConfigError(f"{target} is outside {', '.join(ALLOWED)}: a config may only name components of these")
+    found: Any = None
+    for depth in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:depth]))
+        except ModuleNotFoundError as error:
+            if not target.startswith(str(error.name)):
+                raise ConfigError(f"{target} needs the package {error.name!r}, which is not installed") from error
+            continue
+        for part in parts[depth:]:
+            found = getattr(found, part, None)
+        break
+    if not callable(found):
+        raise ConfigError(f"{target}: nothing that can be called stands at that name")
+    home = str(getattr(found, "__module__", ""))
+    if not any(home == name or home.startswith(f"{name}.") for name in ALLOWED):
+        raise ConfigError(f"{target} belongs to {home}: wanted one of {', '.join(ALLOWED)}")
+    return found  # type: ignore[no-any-return]
+
+
+def describe(value: Any) -> Any:
+    """Write a component, or anything made of components and plain values, as plain data.
+
+    Examples
+    --------
+    >>> from cellpheno.names import well_name
+    >>> describe({"f": functools.partial(well_name, column=3), "n": (1, 2)})
+    {'f': {'_target_': 'cellpheno.names.well_name', 'column': 3}, 'n': [1, 2]}
+    """
+    if isinstance(value, functools.partial):
+        settings = {**inspect.signature(value.func).bind_partial(*value.args).arguments, **value.keywords}
+        return {"_target_": _name(value.func), **{key: describe(item) for key, item in settings.items()}}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [describe(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if callable(value):
+        return {"_target_": _name(value)}
+    raise TypeError(f"{value!r} cannot be written as data: wanted plain values and functools.partial of callables")
+
+
+def build(data: Any) -> Any:
+    """Undo `describe`: nested components become ``functools.partial`` objects.
+
+    Raises
+    ------
+    ConfigError
+        If a ``_target_`` is not allowed or does not take the settings that stand beside it.
+
+    Examples
+    --------
+    >>> build({"_target_": "cellpheno.names.well_name", "column": 3})("b")
+    'B03'
+    """
+    if isinstance(data, Mapping):
+        settings = {str(key): build(item) for key, item in data.items() if key != "_target_"}
+        if "_target_" not in data:
+            return settings
+        target = resolve(str(data["_target_"]))
+        try:
+            inspect.signature(target).bind_partial(**settings)
+        except TypeError as error:
+            raise ConfigError(f"{data['_target_']}: {error}") from error
+        return functools.partial(target, **settings)
+    return [build(item) for item in data] if isinstance(data, list) else data
+
+
+def _name(value: Callable[..., Any]) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

@@ -1,0 +1,382 @@
+"""Configuration: compose it, check it, make the call. The only file that imports hydra.
+
+A step is a function of ``cellpheno.stages``; the names of its parameters are its keys. ``conf/run.yaml`` holds every key
+with its default, and a step takes from it those that its signature names.
+"""
+
+import difflib
+import functools
+import inspect
+import itertools
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import cellpheno.conf
+from cellpheno.components import resolve
+from cellpheno.errors import ConfigError
+
+CONF = Path(next(iter(cellpheno.conf.__path__)))
+_OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=+~]+)(?:=(?P<value>.*))?", re.DOTALL)
+_PLAIN_KINDS = (int, float, bool, str, Path, types.NoneType)
+
+
+class Override(typing.NamedTuple):
+    """``sign key=value`` as typed; ``value`` is None for a deletion such as ``~measurements.texture``."""
+
+    sign: str
+    key: str
+    value: str | None
+
+    def __str__(self) -> str:
+        return f"{self.sign}{self.key}" + ("" if self.value is None else f"={self.value}")
+
+
+def load_config(step: str, *overrides: str, config_dir: Path | None = None) -> DictConfig:
+    """Compose the configuration of a step and check it; nothing of it has run when this returns.
+
+    Parameters as for `compose_step`; every value must be there and fit what takes it.
+
+    Raises
+    ------
+    ConfigError
+        With every fault: unknown keys and options (and the nearest known ones), missing values, wrong kinds.
+
+    Examples
+    --------
+    >>> load_config("segment", "plate=007.zarr", "wells=[B03-D06]").plate
+    '007.zarr'
+    """
+    whole = _whole(step, overrides, config_dir)
+    known = _known(step, whole, _needed(step, whole))
+    missing = [key for key in _flat(whole) if key.split(".")[0] in known and _is_missing(whole, key)]
+    config = _own_keys(step, whole)
+    _raise([f"{key} is missing: set {key}=VALUE (see cellpheno {step} --help)" for key in missing] + check(step, config))
+    return config
+
+
+def compose_step(step: str, *overrides: str, config_dir: Path | None = None) -> DictConfig:
+    """Compose the configuration of a step; values may still be missing.
+
+    Parameters
+    ----------
+    step : str
+        ``segment``, ``train``, ..., ``run``.
+    *overrides : str
+        Hydra's ``key=value``. Text stays as typed: ``plate=12E4`` is the text ``12E4``.
+    config_dir : Path, optional
+        A folder with groups of one's own, such as ``experiment/mine.yaml``.
+
+    Returns
+    -------
+    DictConfig
+        The keys that the step's function names, with ``_target_``.
+
+    Raises
+    ------
+    ConfigError
+        If an override names an unknown key or option; the nearest known ones stand beside it.
+    """
+    return _own_keys(step, _whole(step, overrides, config_dir))
+
+
+def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
+    typed = [_parse(text) for text in overrides]
+    searchpath = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
+    groups = config_groups(config_dir)
+    unknown = [fault for o in typed if (fault := _group_fault(o, groups))]
+    chosen = [str(o) for o in typed if o.key.split("@")[0] in groups and not _group_fault(o, groups)]
+    base = _compose(step, [*searchpath, *chosen])
+    _raise([*unknown, *(fault for o in typed if (fault := _key_fault(step, o, base, groups)))])
+    settings = [str(_as_text(step, o, base)) for o in typed if o.key.split("@")[0] not in groups]
+    return _compose(step, [*searchpath, *chosen, *settings])
+
+
+def _own_keys(step: str, whole: DictConfig) -> DictConfig:
+    """The keys that the step's function names, with what they refer to filled in."""
+    config = whole.copy()
+    OmegaConf.resolve(config)
+    names = parameters(step)
+    return config if names is None else OmegaConf.masked_copy(config, ["_target_", *(n for n in names if n in list(config))])
+
+
+def _known(step: str, whole: DictConfig, names: Iterable[str]) -> list[str]:
+    """Keys of a step, and those that its keys refer to, such as ``plate`` in ``plates=[${plate}]``."""
+    found = [str(key) for key in whole if key in list(names)]
+    for key in found:  # grows while it is read
+        referred = re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(OmegaConf.masked_copy(whole, key), resolve=False)))
+        found += [name for name in referred if name in list(whole) and name not in found]
+    return found
+
+
+def sweep(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every combination of a multirun's comma lists and sweeps, in order.
+
+    Examples
+    --------
+    >>> sweep(["plate=007,12E4", "seed=range(1,3)"])
+    [('plate=007', 'seed=1'), ('plate=007', 'seed=2'), ('plate=12E4', 'seed=1'), ('plate=12E4', 'seed=2')]
+    """
+    return list(itertools.product(*(tuple(_choices(_parse(text))) for text in overrides)))
+
+
+def step_function(step: str) -> Callable[..., Any]:
+    """The function behind a step."""
+    return resolve(f"cellpheno.stages.{step}.{step}")
+
+
+def parameters(step: str) -> Mapping[str, inspect.Parameter] | None:
+    """Parameters of a step by name; None for a step that takes every key (``run``)."""
+    found = inspect.signature(step_function(step)).parameters
+    return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else found
+
+
+def bind(step: str, config: DictConfig) -> Callable[[], Any]:
+    """Make a checked configuration's components and bind them to the step's function."""
+    function = step_function(step)
+    steps = [step] if parameters(step) is not None else config.steps
+    hints = {name: hint for one in steps for name, hint in typing.get_type_hints(step_function(one)).items()}
+    settings = {str(k): v for k, v in config.items() if k != "_target_" and not OmegaConf.is_missing(config, str(k))}
+    made = {key: instantiate(value, _convert_="all") if _is_node(value) else value for key, value in settings.items()}
+    return functools.partial(function, **{k: _as_path(v, hints.get(k)) for k, v in made.items()})
+
+
+def to_yaml(config: DictConfig) -> str:
+    """A configuration as YAML, interpolations resolved where they can be."""
+    return OmegaConf.to_yaml(config)
+
+
+def config_groups(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Options of every config group, those of ``config_dir`` included.
+
+    Examples
+    --------
+    >>> "noisy_and" in config_groups()["pooling"]
+    True
+    """
+    found: dict[str, set[str]] = {}
+    for root in [CONF, *([Path(config_dir)] if config_dir else [])]:
+        for path in root.rglob("*.yaml"):
+            if path.parent != root:
+                found.setdefault(path.parent.relative_to(root).as_posix(), set()).add(path.stem)
+    return {group: tuple(sorted(options)) for group, options in sorted(found.items())}
+
+
+def check(step: str, config: DictConfig) -> list[str]:
+    """List the faults of a composed configuration: targets, their settings, kinds of values."""
+    faults = []
+    for key, node in _nodes(config):
+        try:
+            target = resolve(str(node["_target_"]))
+        except ConfigError as error:
+            faults.append(f"{key or step}: {error}")
+            continue
+        faults += _signature_faults(key, node, target)
+    return faults
+
+
+def shown(config: DictConfig, key: str) -> str:
+    """Value of a key as a person would type it; ``???`` is a value that must be given."""
+    if OmegaConf.is_missing(config, key):
+        return "???"
+    node = config._get_node(key)
+    raw = node._value() if not _is_node(node) else OmegaConf.to_container(node, resolve=False)
+    return "null" if raw is None else str(raw)
+
+
+def chosen_options(step: str) -> dict[str, list[str]]:
+    """The default option of each group, by group."""
+    with initialize_config_module("cellpheno.conf", version_base="1.3"):
+        choices = compose(step, return_hydra_config=True).hydra.runtime.choices
+    found: dict[str, list[str]] = {}
+    for group, option in choices.items():
+        if not group.startswith("hydra/") and option is not None:
+            found[group] = [str(o) for o in option] if _is_node(option) else [str(option)]
+    return found
+
+
+def _needed(step: str, config: DictConfig) -> set[str]:
+    """Keys whose values must be there: of the step's function, or for ``run`` of the steps it does."""
+    names = parameters(step)
+    return set(names) if names is not None else {name for chosen in config.steps for name in (parameters(chosen) or {})}
+
+
+def _nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every node that names a ``_target_``, with its dotted key."""
+    if isinstance(config, DictConfig) and not config._is_none() and not config._is_missing():
+        if "_target_" in config:
+            yield key, config
+        for name in config:
+            if not OmegaConf.is_missing(config, str(name)):
+                yield from _nodes(config._get_node(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(config, ListConfig) and not config._is_none() and not config._is_missing():
+        for index in range(len(config)):
+            yield from _nodes(config._get_node(index), f"{key}[{index}]")
+
+
+def _signature_faults(key: str, node: DictConfig, target: Callable[..., Any]) -> list[str]:
+    signature = inspect.signature(target)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    settings = [str(name) for name in node if not (str(name).startswith("_") and str(name).endswith("_"))]
+    dotted = f"{key}." if key else ""
+    faults = []
+    for name in settings:
+        if name not in signature.parameters:
+            if not takes_any:
+                faults.append(f"{dotted}{name} is unknown{nearest(name, signature.parameters)}")
+        elif not OmegaConf.is_missing(node, name) and (wanted := _kinds(target, name)):
+            faults += _kind_fault(f"{dotted}{name}", node[name], wanted)
+    if key and not node.get("_partial_", False):
+        required = [n for n, p in signature.parameters.items() if p.default is p.empty and p.kind <= p.KEYWORD_ONLY]
+        required = [n for n in required if signature.parameters[n].kind is not inspect.Parameter.VAR_POSITIONAL]
+        faults += [f"{dotted}{name} is missing: {node['_target_']} needs it" for name in required if name not in settings]
+    return faults
+
+
+def _kinds(target: Callable[..., Any], name: str) -> tuple[type, ...]:
+    """Plain types that a parameter takes; empty where its annotation is not a union of plain types."""
+    try:
+        hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name)
+    except (NameError, TypeError, AttributeError):
+        return ()
+    if hint is None:
+        return ()
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return tuple(options) if all(option in _PLAIN_KINDS for option in options) else ()
+
+
+def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
+    accepted = set(wanted) | ({int} if float in wanted else set()) | ({str} if Path in wanted else set())
+    if type(value) in accepted:
+        return []
+    names = " or ".join("nothing (null)" if w is types.NoneType else w.__name__ for w in wanted)
+    text = str in accepted and not isinstance(value, DictConfig | ListConfig)
+    hint = "; YAML read it as a number, put it in quotes" if text else ""
+    return [f"{key}={value!r} is {type(value).__name__}: wanted {names}{hint}"]
+
+
+def _parse(text: str) -> Override:
+    match = _OVERRIDE.fullmatch(text)
+    if not match or (match["value"] is None and match["sign"] != "~"):
+        raise ConfigError(f"{text!r} is not key=value; write for example seed=1 or pooling=noisy_and")
+    return Override(match["sign"] or "", match["key"].strip(), match["value"])
+
+
+def _group_fault(override: Override, groups: Mapping[str, Sequence[str]]) -> str | None:
+    group = override.key.split("@")[0]
+    if group not in groups or override.value is None:
+        return None
+    options = [v.strip(" '\"") for v in override.value.strip("[]").split(",")]
+    unknown = [o for o in options if o not in groups[group] and o not in ("null", "")]
+    if not unknown:
+        return None
+    listed = ", ".join(groups[group])
+    return f"{group}={override.value}: no option {', '.join(unknown)}{nearest(unknown[0], groups[group])}; options: {listed}"
+
+
+def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
+    top = re.split(r"[.@]", override.key)[0]
+    if top in ("hydra", "experiment"):
+        return None
+    names = parameters(step)
+    known = _known(step, base, [key for key in (base if names is None else names) if key != "_target_"])
+    if top in list(base) and top not in known:
+        return f"{top} is no key of {step}, which takes: {', '.join(known)}"
+    if override.sign in ("+", "++") or override.key.split("@")[0] in groups:
+        return None
+    if OmegaConf.select(base, override.key, throw_on_missing=False) is None and override.key not in _flat(base):
+        candidates = [k for k in _flat(base) if k.split(".")[0] in known]
+        return f"{override.key} is unknown{nearest(override.key, [*candidates, *(g for g in groups if g in known)])}"
+    return None
+
+
+def _flat(config: Any, key: str = "") -> list[str]:
+    if not isinstance(config, DictConfig) or config._is_none() or config._is_missing():
+        return [key] if key else []
+    below = [name for child in config for name in _flat(config._get_node(child), f"{key}.{child}" if key else str(child))]
+    return ([key] if key else []) + [name for name in below if not name.endswith("_")]
+
+
+def _is_missing(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return isinstance(node, DictConfig) and node._get_node(name)._is_missing()
+
+
+def _as_text(step: str, override: Override, base: DictConfig) -> Override:
+    """Quote a value that belongs to a text parameter, so that Hydra's grammar leaves it as typed."""
+    if override.value is None or override.value in ("null", "???") or override.value[:1] in ("'", '"', "{"):
+        return override
+    parent, _, name = override.key.rpartition(".")
+    node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
+    target = step_function(step) if not parent else node and "_target_" in node and resolve(node["_target_"])
+    if parameters(step) is None and not parent:
+        target = next((step_function(s) for s in base.steps if name in (parameters(s) or {})), None)
+    hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name) if target else None
+    if hint is None or not re.search(r"\bstr\b|\bPath\b", str(hint)):
+        return override
+    if override.value.startswith("[") and override.value.endswith("]"):
+        items = [item.strip().strip("'\"") for item in override.value[1:-1].split(",") if item.strip()]
+        return override._replace(value=f"[{','.join(_quote(item) for item in items)}]")
+    return override._replace(value=_quote(override.value))
+
+
+def _quote(text: str) -> str:
+    return "'" + re.sub(r"(\\*)(')", r"\1\1\\\2", text).replace("\n", " ") + ("\\" if text.endswith("\\") else "") + "'"
+
+
+def _choices(override: Override) -> Iterator[str]:
+    value = override.value or ""
+    if re.match(r"(choice|range|glob|interval|sort|shuffle)\(", value):
+        parsed = OverridesParser.create().parse_override(str(override))
+        yield from (f"{override.sign}{override.key}={choice}" for choice in parsed.sweep_string_iterator())
+        return
+    depth, quote, start = 0, "", 0
+    for index, letter in enumerate(value):
+        quote = "" if letter == quote else (quote or (letter if letter in "'\"" else ""))
+        depth += 0 if quote else (letter in "[{(") - (letter in "]})")
+        if letter == "," and not depth and not quote:
+            yield f"{override.sign}{override.key}={value[start:index]}"
+            start = index + 1
+    yield str(override) if not start else f"{override.sign}{override.key}={value[start:]}"
+
+
+def _compose(step: str, overrides: Sequence[str]) -> DictConfig:
+    if not (CONF / f"{step}.yaml").is_file():
+        raise ConfigError(f"no step {step!r}{nearest(step, [p.stem for p in CONF.glob('*.yaml')])}")
+    try:
+        with initialize_config_module("cellpheno.conf", version_base="1.3"):
+            return compose(step, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error).strip()) from error
+
+
+def nearest(name: str, known: Any) -> str:
+    """The known names closest to one that is not known, ready to stand in a message."""
+    close = difflib.get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(close)})" if close else ""
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, DictConfig | ListConfig)
+
+
+def _as_path(value: Any, hint: Any) -> Any:
+    if isinstance(value, list) and "Path" in str(hint):
+        return [Path(item) for item in value]
+    return Path(value) if isinstance(value, str) and "Path" in str(hint) else value
+
+
+def _raise(faults: Sequence[str]) -> None:
+    if faults:
+        raise ConfigError(*faults)

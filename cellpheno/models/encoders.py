@@ -1,0 +1,148 @@
+"""Encoders: crops (N, c, y, x) to features (N, d), d = ``n_features``.
+
+In evaluation a crop is encoded alike in any company. In training, features are scaled to the batch: what all cells have
+in common drops out, so that the head and the attention see at once in what they differ.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+
+class DeepLoc(nn.Module):
+    """DeepLoc's eleven layers without the last: eight convolutions and two full layers of 512.
+
+    Every layer is followed by batch normalisation and a ReLU. With DeepLoc's last layer (``Linear(512, 19)`` and batch
+    normalisation) and two channels it has 10,991,417 parameters. Weights start as He et al. have them: batch
+    normalisation takes out the scale of DeepLoc's own start.
+
+    Parameters
+    ----------
+    n_channels : int
+    size : int
+        Side of the square, in pixels, that is cut from the middle of each crop (60 of 64 in DeepLoc).
+
+    References
+    ----------
+    Kraus et al. 2017, Mol Syst Biol 13, 924, doi:10.15252/msb.20177551
+
+    Examples
+    --------
+    >>> DeepLoc(n_channels=2).eval()(torch.zeros(1, 2, 64, 64)).shape
+    torch.Size([1, 512])
+    """
+
+    n_features = 512
+
+    def __init__(self, n_channels: int, size: int = 60) -> None:
+        super().__init__()
+        self.size = size
+        widths = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0)  # 0: a pooling layer
+        layers: list[nn.Module] = []
+        for width in widths:
+            if width:
+                layers += [nn.Conv2d(n_channels, width, 3, padding=1), _batch_norm(nn.BatchNorm2d, width), nn.ReLU()]
+                n_channels = width
+            else:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))  # 60, 30, 15, 8
+        self.convolutions = nn.Sequential(*layers)
+        side = -(-size // 8)
+        self.full = nn.Sequential(
+            *(nn.Linear(256 * side * side, 512), _batch_norm(nn.BatchNorm1d, 512), nn.ReLU()),
+            *(nn.Linear(512, 512), _batch_norm(nn.BatchNorm1d, 512), nn.ReLU()),
+        )
+        _start(self.modules())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (N, c, y, x) to features (N, 512)."""
+        y, x = crops.shape[-2:]
+        if min(y, x) < self.size:
+            raise ValueError(f"crops of {y} x {x} pixels; this encoder wants {self.size} or more (encoder.size)")
+        top, left = (y - self.size) // 2, (x - self.size) // 2
+        middle = crops[:, :, top : top + self.size, left : left + self.size]
+        out: Tensor = self.full(self.convolutions(middle).flatten(1))
+        return out
+
+
+class SmallResNet(nn.Module):
+    """A small residual network for cell crops, quick enough for a CPU.
+
+    A strided layer, then ``depth`` residual blocks that halve the image and double the width, normalised within each
+    crop; then the mean and the maximum over positions side by side: the mean tells the texture of a cell, the maximum
+    a single bright spot. Each feature is scaled to mean 0 and variance 1, by running averages in evaluation.
+
+    Parameters
+    ----------
+    n_channels : int
+    width : int
+        Channels after the first layer, a multiple of 8.
+    depth : int
+        Residual blocks; there are ``2 * width * 2 ** depth`` features.
+
+    References
+    ----------
+    He et al. 2016, CVPR, doi:10.1109/CVPR.2016.90; Wu, He 2018, ECCV (group normalisation),
+    doi:10.1007/978-3-030-01261-8_1
+
+    Examples
+    --------
+    >>> encoder = SmallResNet(n_channels=3)
+    >>> encoder(torch.zeros(2, 3, 64, 64)).shape, encoder.n_features
+    (torch.Size([2, 256]), 256)
+    """
+
+    def __init__(self, n_channels: int, width: int = 16, depth: int = 3) -> None:
+        super().__init__()
+        if width < 8 or width % 8:
+            raise ValueError(f"width {width}: wanted a multiple of 8 (channels are normalised in groups of 8)")
+        widths = [width * 2**block for block in range(depth + 1)]
+        self.stem = nn.Sequential(_convolution(n_channels, width, stride=2), _group_norm(width), nn.ReLU())
+        self.blocks = nn.Sequential(*(ResidualBlock(i, o, stride=2) for i, o in pairwise(widths)))
+        self.n_features = 2 * widths[-1]
+        self.scale = nn.BatchNorm1d(self.n_features, affine=False)
+        _start(self.modules())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (N, c, y, x) to features (N, d)."""
+        maps = self.blocks(self.stem(crops))  # (N, d / 2, y / 2^depth, x / 2^depth)
+        return cast(Tensor, self.scale(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut; a stride halves the image."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(_convolution(n_in, n_out, stride), _group_norm(n_out), nn.ReLU())
+        self.second = nn.Sequential(_convolution(n_out, n_out), _group_norm(n_out))
+        same = n_in == n_out and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, n_in, y, x) to (N, n_out, y / stride, x / stride)."""
+        return relu(self.second(self.first(maps)) + self.shortcut(maps))
+
+
+def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
+
+
+def _group_norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(width // 8, width)
+
+
+def _batch_norm(kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d], width: int) -> nn.Module:
+    return kind(width, eps=1e-3, momentum=0.5)  # DeepLoc's; its moving average decays by 0.5
+
+
+def _start(modules: Iterator[nn.Module]) -> None:
+    """He's start for convolutions and full layers."""
+    for module in modules:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,239 @@
+"""The multiple-instance classifier: encoder, head and pooling, trained on the labels of whole wells.
+
+Axes: N instances, B bags, K classes, d features, c y x of a crop.
+
+A pooling of scores has the head before it: instance features -> instance logits -> pooled class scores. Their P_k, one
+yes-or-no question a class, do not sum to one; a linear layer on them makes the bag's logits, and both are trained, after
+Kraus et al. 2016: ``loss = sum_k BCE(P_k, t_k) + CE(softmax(W P + c), t)``.
+
+A pooling of features has the head behind it: instance features -> bag features -> bag logits. The head is linear and the
+weights of a bag sum to one, so a bag's logit is the weighted mean of the logits of its instances: what the head says of
+one cell and its attention together are the cell's exact share in the verdict.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+
+class BagOutput(NamedTuple):
+    """What a classifier says of a batch of bags."""
+
+    logits: Tensor  # (B, K); prob_<class> is their softmax
+    instance_weights: Tensor | None  # (N,), sum to 1 in a bag; None where all instances weigh the same
+    instance_logits: Tensor | None  # (N, K)
+    bag_scores: Tensor | None  # (B, K), logits of the pooled P_k of a pooling of scores; score_<class> is their sigmoid
+
+
+class RaggedBatch(Protocol):
+    """What a step needs of a batch."""
+
+    @property
+    def instances(self) -> Tensor: ...  # noqa: D102  (N, c, y, x)
+    @property
+    def bag(self) -> Tensor: ...  # noqa: D102  (N,)
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102  (B,)
+
+
+class MILClassifier(pl.LightningModule):
+    """Multiple-instance classifier of bags of cell crops.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Crops (N, c, y, x) to features (N, d); has ``n_features`` = d.
+    pooling : nn.Module
+        Has ``pools``, ``"scores"`` or ``"features"`` (see `cellpheno.models.pooling`).
+    classes : sequence of str
+        In the order of the logits.
+    optimizer : callable, optional
+        Parameters -> optimizer. Needed for training only, as the next four.
+    scheduler : callable, optional
+        (optimizer, n_steps) -> learning-rate schedule, stepped after every batch.
+    augment : callable, optional
+        (crops, generator) -> crops, in training only.
+    class_weights : Tensor of shape (K,), optional
+        Weights of the loss.
+    seed : int
+        Of the augmentation.
+    label_smoothing : float
+        0 to 1.
+    dropout : float
+        Of the features before the head.
+    piece : int
+        Instances that pass the encoder at once in evaluation.
+    channels_last : bool
+        Memory layout of the encoder; faster on CPUs and no change of the result beyond rounding.
+
+    References
+    ----------
+    Kraus, Ba, Frey 2016, doi:10.1093/bioinformatics/btw252; Ilse, Tomczak, Welling 2018, doi:10.48550/arXiv.1802.04712
+
+    Examples
+    --------
+    >>> from cellpheno.models.encoders import SmallResNet
+    >>> from cellpheno.models.pooling import GatedAttention
+    >>> encoder = SmallResNet(n_channels=2, width=8, depth=1)
+    >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"])
+    >>> out = model(torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1]), 2)
+    >>> out.logits.shape, out.instance_weights.tolist()
+    (torch.Size([2, 2]), [0.5, 0.5, 1.0])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        pooling: nn.Module,
+        classes: Sequence[str],
+        *,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        class_weights: Tensor | None = None,
+        seed: int = 0,
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
+        piece: int = 256,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(classes) < 2 or len(set(classes)) < len(classes):
+            raise ValueError(f"classes {list(classes)}: wanted two or more different names")
+        if getattr(pooling, "pools", None) not in ("scores", "features"):
+            raise TypeError(f"{type(pooling).__name__} is no pooling: its 'pools' must be 'scores' or 'features'")
+        self.classes = tuple(classes)
+        n_classes = len(self.classes)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.encoder = encoder.to(memory_format=layout)  # type: ignore[call-overload]
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(cast(int, encoder.n_features), n_classes)
+        self.bag_head = nn.Linear(n_classes, n_classes) if pooling.pools == "scores" else None
+        if self.bag_head is not None:
+            nn.init.eye_(self.bag_head.weight)  # at the start each class's score speaks for its own class
+            nn.init.zeros_(self.bag_head.bias)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.optimizer, self.scheduler, self.augment = optimizer, scheduler, augment
+        self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
+        self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
+
+    def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
+        """Instances (N, c, y, x) of bags ``bag`` (N,) to the bags' logits and what each instance has to do with them."""
+        return self.classify(self.embed(instances), bag, n_bags)
+
+    def embed(self, instances: Tensor) -> Tensor:
+        """Instances (N, c, y, x) to features (N, d), in pieces of one size where nothing is trained."""
+        instances = instances.contiguous(memory_format=self.layout)
+        if self.training:
+            return cast(Tensor, self.encoder(instances))
+        return torch.cat([self.encoder(piece) for piece in instances.split(self.piece)])
+
+    def classify(self, features: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
+        """Features (N, d) of bags ``bag`` (N,) to the bags' logits."""
+        features = self.dropout(features)
+        instance_logits = self.head(features)  # (N, K)
+        if self.bag_head is not None:
+            scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
+            return BagOutput(self.bag_head(scores.sigmoid()), None, instance_logits, scores)
+        weights = self.pooling.weights(features, bag, n_bags) if hasattr(self.pooling, "weights") else None
+        logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
+        return BagOutput(logits, weights, instance_logits, None)
+
+    def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
+        """Mean loss of a batch with labels (B,)."""
+        loss = cross_entropy(
+            out.logits.float(), labels, weight=self.class_weights, label_smoothing=self.label_smoothing
+        )
+        if out.bag_scores is not None:
+            truth = one_hot(labels, len(self.classes)).to(out.bag_scores.dtype)  # (B, K)
+            loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, reduction="sum") / len(labels)
+        return loss
+
+    def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor:
+        """Loss of one batch; its augmentation depends on the seed and the step alone."""
+        instances, n_bags = batch.instances, len(batch.labels)
+        if self.augment is not None:
+            generator = torch.Generator(instances.device).manual_seed(self.seed * 1_000_003 + self.global_step)
+            instances = self.augment(instances, generator)
+        loss = self.loss(self(instances, batch.bag, n_bags), batch.labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n_bags)
+        return loss
+
+    def validation_step(self, batch: RaggedBatch, batch_idx: int) -> None:
+        """Log the loss of whole bags and remember their predictions."""
+        out = self(batch.instances, batch.bag, len(batch.labels))
+        loss = self.loss(out, batch.labels)
+        self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
+        self._validated.append((batch.labels, out.logits.argmax(1)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the balanced accuracy over all validation bags."""
+        labels, predicted = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        self.log("val_balanced_accuracy", balanced_accuracy(labels, predicted))
+        self._validated.clear()
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer, and schedule over all steps of the run."""
+        if self.optimizer is None:
+            raise ValueError("this classifier has no optimizer and cannot be trained; give optimizer=")
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def balanced_accuracy(labels: Tensor, predicted: Tensor) -> Tensor:
+    """Mean recall over the classes that are there.
+
+    Parameters
+    ----------
+    labels, predicted : Tensor of shape (B,), int64
+
+    Examples
+    --------
+    >>> balanced_accuracy(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 1])).item()
+    0.8333333730697632
+    """
+    hits = (labels == predicted).float()
+    return torch.stack([hits[labels == k].mean() for k in labels.unique()]).mean()
+
+
+def build_classifier(
+    model: Callable[..., MILClassifier],
+    encoder: Callable[..., nn.Module],
+    pooling: Callable[..., nn.Module],
+    *,
+    classes: Sequence[str],
+    n_channels: int,
+    **training: Any,
+) -> MILClassifier:
+    """Put a classifier together, with the sizes that only the data know.
+
+    Parameters
+    ----------
+    model, encoder, pooling : callable
+        As a config gives them: classes with their own knobs filled in.
+    classes : sequence of str
+    n_channels : int
+    **training
+        What `MILClassifier` needs to be trained: optimizer, scheduler, augment, class_weights, seed.
+
+    Examples
+    --------
+    >>> from cellpheno.models.encoders import SmallResNet
+    >>> from cellpheno.models.pooling import NoisyAnd
+    >>> build_classifier(MILClassifier, SmallResNet, NoisyAnd, classes=["a", "b"], n_channels=3).head.out_features
+    2
+    """
+    network = encoder(n_channels=n_channels)
+    sizes = {"n_classes": len(classes), "n_features": network.n_features}
+    wanted = inspect.signature(pooling).parameters
+    pool = pooling(**{name: size for name, size in sizes.items() if name in wanted})
+    return model(network, pool, classes, **training)

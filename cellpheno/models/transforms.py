@@ -1,0 +1,181 @@
+"""What happens to crops before an encoder sees them: normalisation, and augmentation in training.
+
+A normalisation says by ``scope`` what its limits belong to: ``"plate"`` (estimated once a plate from a sample of its
+crops, never from labels) or ``"crop"``. Raw grey levels go in, float32 near 0..1 comes out.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PlatePercentiles:
+    """Stretch each channel between two percentiles of its plate.
+
+    A plate that was imaged brighter is brought to the scale of the others; a well or a cell that is brighter than its
+    plate stays so.
+
+    Parameters
+    ----------
+    low, high : float
+        Percentiles (0..100) that become 0 and 1.
+    ceiling : float
+        Values are cut here, in units of the range between the percentiles: rare bright spots keep their height,
+        hot pixels do not.
+
+    Examples
+    --------
+    >>> crops = np.arange(101, dtype=np.uint16).reshape(1, 1, 1, 101)
+    >>> stretch = PlatePercentiles(low=0, high=50, ceiling=1.5)
+    >>> limits = stretch.limits(crops)
+    >>> limits.tolist()
+    [[[0.0, 50.0]]]
+    >>> stretch(crops, limits).flatten()[[0, 50, 100]].tolist()
+    [0.0, 1.0, 1.5]
+    """
+
+    low: float = 0.1
+    high: float = 99.9
+    ceiling: float = 3.0
+    scope: ClassVar[str] = "plate"
+
+    def __post_init__(self) -> None:
+        _check_percentiles(self.low, self.high)
+
+    def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Limits (1, c, 2) of all crops (n, c, y, x) together."""
+        return _percentiles(crops.swapaxes(0, 1)[None], self.low, self.high)
+
+    def __call__(self, crops: NDArray[np.generic], limits: NDArray[np.float32]) -> Tensor:
+        """Raw crops (n, c, y, x) and limits (1 or n, c, 2) to a float32 tensor of the same shape."""
+        return _stretch(crops, limits, self.ceiling)
+
+
+@dataclass(frozen=True)
+class PerCrop:
+    """Stretch each channel of each crop between two of its own percentiles, as DeepLoc does.
+
+    A bright and a dim cell become alike; so does an empty channel, whose noise fills the range.
+
+    Parameters
+    ----------
+    low, high : float
+        Percentiles (0..100) that become 0 and 1; above ``high`` values are cut, below ``low`` they stay negative.
+
+    References
+    ----------
+    Kraus et al. 2017, Mol Syst Biol 13, 924, doi:10.15252/msb.20177551
+
+    Examples
+    --------
+    >>> crops = np.arange(101, dtype=np.uint16).reshape(1, 1, 1, 101)
+    >>> stretch = PerCrop(low=10, high=90)
+    >>> stretch(crops, stretch.limits(crops)).flatten()[[0, 10, 100]].tolist()
+    [-0.125, 0.0, 1.0]
+    """
+
+    low: float = 0.1
+    high: float = 99.9
+    scope: ClassVar[str] = "crop"
+
+    def __post_init__(self) -> None:
+        _check_percentiles(self.low, self.high)
+
+    def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Limits (n, c, 2) of each crop of (n, c, y, x)."""
+        return _percentiles(crops, self.low, self.high)
+
+    def __call__(self, crops: NDArray[np.generic], limits: NDArray[np.float32]) -> Tensor:
+        """Raw crops (n, c, y, x) and limits (n, c, 2) to a float32 tensor of the same shape."""
+        return _stretch(crops, limits, ceiling=1.0)
+
+
+def augment(
+    crops: Tensor,
+    generator: torch.Generator,
+    *,
+    flips: bool = True,
+    rotations: bool = True,
+    shift_px: int = 3,
+    jitter: float = 0.1,
+) -> Tensor:
+    """Turn, mirror, shift and re-scale each crop on its own; a cell has no up, and a lamp no fixed power.
+
+    Parameters
+    ----------
+    crops : Tensor of shape (N, c, y, x), y = x where ``rotations`` is set
+    generator : torch.Generator
+    flips : bool
+        Mirror in y and in x, each with probability 1/2.
+    rotations : bool
+        0, 90, 180 or 270 degrees, each with probability 1/4.
+    shift_px : int
+        Largest shift in y and in x; the border is repeated.
+    jitter : float
+        Standard deviation of the log of a gain, one a channel a crop; 0.1 is about 10 %.
+
+    Returns
+    -------
+    Tensor of shape (N, c, y, x)
+
+    Raises
+    ------
+    ValueError
+        If crops that are not square shall be rotated.
+
+    Examples
+    --------
+    >>> crops = torch.arange(9.0).reshape(1, 1, 3, 3)
+    >>> out = augment(crops, torch.Generator().manual_seed(0), shift_px=0, jitter=0)
+    >>> sorted(out.flatten().tolist()) == crops.flatten().tolist()
+    True
+    """
+    n, c, height, width = crops.shape
+    if rotations and height != width:
+        raise ValueError(f"crops of {height} x {width} pixels cannot be rotated by 90 degrees; set rotations=false")
+
+    def draw(high: int) -> Tensor:  # (N, 1, 1)
+        return torch.randint(high, (n, 1, 1), generator=generator, device=crops.device)
+
+    y = 2 * torch.arange(height, device=crops.device)[None, :, None] - (
+        height - 1
+    )  # twice the distance from the middle
+    x = 2 * torch.arange(width, device=crops.device)[None, None, :] - (width - 1)
+    if flips:
+        y, x = y * (1 - 2 * draw(2)), x * (1 - 2 * draw(2))
+    if rotations:
+        quarter = draw(4)
+        cosine, sine = (1 - quarter) * (quarter % 2 == 0), (2 - quarter) * (quarter % 2 == 1)
+        y, x = cosine * y - sine * x, sine * y + cosine * x
+    if shift_px:
+        y, x = y + 2 * (draw(2 * shift_px + 1) - shift_px), x + 2 * (draw(2 * shift_px + 1) - shift_px)
+    y, x = ((y + height - 1) // 2).clamp(0, height - 1), ((x + width - 1) // 2).clamp(0, width - 1)
+    source = (y * width + x).expand(n, height, width).reshape(n, 1, -1).expand(n, c, -1)  # (N, c, y * x)
+    out = crops.reshape(n, c, -1).gather(2, source).reshape(crops.shape)
+    if jitter:
+        gain = torch.randn((n, c, 1, 1), generator=generator, device=crops.device, dtype=torch.float32)
+        out = out * (jitter * gain).exp().to(out.dtype)
+    return out
+
+
+def _check_percentiles(low: float, high: float) -> None:
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"percentiles {low} and {high}: wanted 0 <= low < high <= 100")
+
+
+def _percentiles(crops: NDArray[np.generic], low: float, high: float) -> NDArray[np.float32]:
+    if not crops.size:
+        raise ValueError(f"crops of shape {crops.shape}: percentiles of no pixel are not defined")
+    flat = crops.reshape(*crops.shape[:2], -1).astype(np.float32)  # (n, c, pixels)
+    return np.percentile(flat, [low, high], axis=-1).transpose(1, 2, 0).astype(np.float32)  # (n, c, 2)
+
+
+def _stretch(crops: NDArray[np.generic], limits: NDArray[np.float32], ceiling: float) -> Tensor:
+    bottom = limits[..., 0, None, None]  # (1 or n, c, 1, 1)
+    span = np.maximum(limits[..., 1, None, None] - bottom, 1.0)  # DeepLoc's rule: a constant channel stays at 0
+    return torch.from_numpy(np.minimum((crops.astype(np.float32) - bottom) / span, np.float32(ceiling)))

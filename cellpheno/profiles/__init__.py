@@ -1,0 +1,1 @@
+"""From the cell table to the well table: aggregate, normalise, select."""

@@ -1,0 +1,1 @@
+"""A run's tables as pictures and one HTML file."""

@@ -1,0 +1,165 @@
+"""The folder of a run, read into tables; what is optional and absent is None or empty."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.special import softmax
+
+from cellpheno.compare.predictions import mean_over_repeats
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import hash_file
+
+TEXT = {"contestant", "reference", "split", "role", "true", "pred", "label", "status", "messages"} | {
+    *("metric", "class", "unit", "verdict", "note", "group")
+}
+WHOLE = ("n", "n_unit", "n_cells", "n_fields", "repeat", "fold", "epoch", "Metadata_Site", "Metadata_ObjectNumber")
+NEEDED = {"wells": [PLATE, WELL, "label", "status"], "predictions": ["contestant", "split", "role", "true", "pred"]}
+
+
+class Run(NamedTuple):
+    """The tables of one experiment, each as its file has it."""
+
+    folder: Path
+    wells: pd.DataFrame
+    predictions: pd.DataFrame
+    folds: pd.DataFrame | None
+    scores: pd.DataFrame | None
+    differences: pd.DataFrame | None
+    instances: pd.DataFrame | None
+    assay: pd.DataFrame | None
+    dose: pd.DataFrame | None
+    histories: dict[str, dict[str, pd.DataFrame]]  # split, then fold
+    cards: dict[str, dict[str, Any]]  # of each trained model, by split/fold
+    config: dict[str, str]  # text of each resolved configuration, by file
+    hashes: dict[str, str]  # sha256 of each file that was read
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes in the order of the models."""
+        return [str(name).removeprefix("prob_") for name in self.predictions if str(name).startswith("prob_")]
+
+
+def read_run(folder: Path | str) -> Run:
+    """Read what there is of a run.
+
+    Parameters
+    ----------
+    folder : path
+        ``runs/<experiment>``, with wells.csv and predictions.parquet (or .csv) at least.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        If a needed table or one of its columns is missing; all faults at once.
+    """
+    folder = Path(folder)
+    names = ("wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose")
+    paths = {name: path for name in names if (path := _path(folder, name))}
+    tables: dict[str, Any] = {name: read_table(path) for name, path in paths.items()}
+    faults = [
+        f"{folder}: no {name}.csv or {name}.parquet; run `cellpheno compare`" for name in NEEDED if name not in tables
+    ]
+    for name, wanted in NEEDED.items():
+        if name in tables and (lost := [column for column in wanted if column not in tables[name]]):
+            faults.append(f"{paths[name]}: no column {lost}; the report needs {wanted}")
+    if faults:
+        raise InputError(*faults)
+    splits = {split: i for i, split in enumerate(tables.get("folds", tables["predictions"])["split"].unique())}
+    for name in tables.keys() - {"wells"}:  # all sections follow the order in which the splits were asked for
+        tables[name] = tables[name].sort_values("split", key=lambda names: names.map(splits), kind="stable")
+    models = sorted((folder / "models").glob("*/*/"))
+    histories: dict[str, dict[str, pd.DataFrame]] = {}
+    for model in models:
+        if (model / "history.csv").is_file():
+            histories.setdefault(model.parent.name, {})[model.name] = read_table(model / "history.csv")
+    cards = {f"{m.parent.name}/{m.name}": m / "card.json" for m in models if (m / "card.json").is_file()}
+    config = [*folder.glob("config.yaml"), *sorted((folder / "config").glob("*.yaml"))]
+    read = [*paths.values(), *cards.values(), *config]
+    return Run(
+        folder,
+        wells=tables["wells"],
+        predictions=tables["predictions"],
+        folds=tables.get("folds"),
+        scores=tables.get("scores"),
+        differences=tables.get("differences"),
+        instances=tables.get("instances"),
+        assay=tables.get("assay"),
+        dose=tables.get("dose"),
+        histories=histories,
+        cards={name: json.loads(path.read_text("utf-8")) for name, path in cards.items()},
+        config={path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in config},
+        hashes={path.relative_to(folder).as_posix(): hash_file(path) for path in read},
+    )
+
+
+def _path(folder: Path, name: str) -> Path | None:
+    return next((p for suffix in ("parquet", "csv") if (p := folder / f"{name}.{suffix}").is_file()), None)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table; names stay as typed (a compound may be called ``NA`` or ``007``), an absent text is empty.
+
+    Parameters
+    ----------
+    path : path
+        A .csv or .parquet file.
+
+    Returns
+    -------
+    DataFrame
+    """
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+    else:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    for column in table:
+        name = str(column)
+        if name in TEXT or (name.startswith("Metadata_") and name not in WHOLE):
+            values = table[column].astype(object)
+            table[column] = values.where(values.notna(), "").astype(str)
+        elif not pd.api.types.is_numeric_dtype(table[column]):
+            with contextlib.suppress(ValueError):  # a column of words stays one
+                table[column] = pd.to_numeric(table[column].where(table[column] != ""))
+    return table
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain dicts."""
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
+
+
+def seed_of(run: Run) -> str:
+    """Find the seed of a run: in its configuration, else on its models' cards; empty where neither says it."""
+    told = {seed for text in run.config.values() for seed in re.findall(r"^seed:\s*(\d+)\s*$", text, re.MULTILINE)}
+    told = told or {str(card["seed"]) for card in run.cards.values() if "seed" in card}
+    return ", ".join(sorted(told)) if len(told) <= 3 else f"{len(told)} seeds"  # each model has one of its own
+
+
+def one_row_a_well(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Join the repeats of a cross-validation: the mean logit of a well, and what it predicts.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As in predictions.csv.
+    classes : list of str
+
+    Returns
+    -------
+    DataFrame, a row a contestant, split, role and well
+    """
+    if not predictions.duplicated(["contestant", "split", "role", PLATE, WELL]).any():
+        return predictions.reset_index(drop=True)
+    joined = mean_over_repeats(predictions, classes)
+    logits = joined[[f"logit_{name}" for name in classes]].to_numpy()  # (B, K)
+    joined[[f"prob_{name}" for name in classes]] = softmax(logits, axis=1)
+    return joined.assign(pred=[classes[k] for k in logits.argmax(axis=1)])

@@ -1,0 +1,297 @@
+"""The pictures of a run, section by section: each function returns plain data for the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from cellpheno.errors import InputError
+from cellpheno.names import OBJECT, PLATE, SITE, WELL
+from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.report.gallery import choose_cells, pictures, scale_bar_um
+from cellpheno.report.palette import (
+    OTHER_STATUS,
+    STATUS_STYLES,
+    UNLABELLED,
+    channel_colours,
+    class_colours,
+    contestant_styles,
+)
+from cellpheno.report.plate_map import plate_heatmap, plate_shape
+from cellpheno.report.plots import confusion_matrix, difference_plot, forest_plot, training_curves
+from cellpheno.report.run import Run, one_row_a_well
+from cellpheno.report.summary import MEASURED, chance_of, in_order, score_table
+from cellpheno.report.svg import inline_svg
+from cellpheno.report.words import DASH, MINUS, contestant_label, interval, metric, number, split_label
+
+DIRECTION = {"higher": "higher is better", "lower": "lower is better", "": ""}
+LEADING = 2  # contestants whose plate maps stand open; those of the others are folded away
+
+
+def compared(run: Run) -> list[dict[str, Any]]:
+    """Arrange tables and forest plots of the scores, a split each."""
+    if run.scores is None:
+        return []
+    sections, styles = [], contestant_styles(in_order(run.scores["contestant"]))
+    named = {contestant_label(name): style for name, style in styles.items()}
+    for split, scores in run.scores.groupby("split", sort=False):
+        whole, parts = scores[scores["class"] == ""], scores[scores["class"] != ""]
+        plots = []
+        for name, rows in whole.groupby("metric", sort=False):
+            rows = _ordered(rows).assign(contestant=lambda t: t["contestant"].map(contestant_label))
+            words = metric(str(name))
+            chance = chance_of(str(name), len(run.classes))
+            figure = forest_plot(rows, named, title=words.label, note=DIRECTION[words.better], chance=chance)
+            plots.append(
+                inline_svg(figure, f"forest {split} {name}", f"{words.label} of each contestant with its interval")
+            )
+        by_class = score_table(parts, ("class", "contestant")) if len(parts) else None
+        sections.append(
+            {"split": split_label(str(split)), "table": score_table(whole), "plots": plots, "by_class": by_class}
+        )
+    return sections
+
+
+def differences(run: Run) -> list[dict[str, Any]]:
+    """Arrange the paired differences, a split each."""
+    if run.differences is None:
+        return []
+    sections = []
+    for split, part in run.differences.groupby("split", sort=False):
+        plots, part = [], _ordered(part)
+        named = {contestant_label(n): style for n, style in contestant_styles(in_order(part["contestant"])).items()}
+        for (reference, name), rows in part.groupby(["reference", "metric"], sort=False):
+            words, than = metric(str(name)), contestant_label(str(reference))
+            rows = rows.assign(contestant=rows["contestant"].map(contestant_label))
+            note = "\n".join(filter(None, [f"minus {than}", DIRECTION[words.better]]))
+            figure = difference_plot(rows, named, title=words.label, note=note)
+            text = f"{words.label}: each contestant minus {than}"
+            plots.append(inline_svg(figure, f"difference {split} {reference} {name}", text))
+        sections.append(
+            {"split": split_label(str(split)), "plots": plots, "rows": [_difference_row(r) for _, r in part.iterrows()]}
+        )
+    return sections
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    order = {name: i for i, name in enumerate(in_order(table["contestant"]))}
+    return table.sort_values("contestant", key=lambda names: names.map(order), kind="stable")
+
+
+def _difference_row(row: Any) -> dict[str, str]:
+    return {
+        "pair": f"{contestant_label(row['contestant'])} {MINUS} {contestant_label(row['reference'])}",
+        "metric": metric(row["metric"]).label,
+        "value": number(row["value"]),
+        "interval": interval(row["low"], row["high"]),
+        "p": number(row["p"]) if "p" in row else DASH,
+        "n": number(row["n"], 0),
+        "verdict": row["verdict"],
+        "full": repr(float(row["value"])),
+    }
+
+
+def confusions(run: Run) -> list[dict[str, Any]]:
+    """Draw true against predicted class of the held-out wells, a split and contestant each."""
+    colours, sections = class_colours(run.classes), []
+    joined = one_row_a_well(run.predictions[run.predictions["role"] == "out_of_fold"], run.classes)
+    for split, part in joined.groupby("split", sort=False):
+        plots = []
+        for name in in_order(part["contestant"]):
+            rows = part[(part["contestant"] == name) & part["true"].isin(run.classes) & part["pred"].isin(run.classes)]
+            table = pd.crosstab(rows["true"], rows["pred"]).reindex(
+                index=run.classes, columns=run.classes, fill_value=0
+            )
+            figure = confusion_matrix(table.to_numpy(), run.classes, colours, title=contestant_label(name))
+            text = f"confusion matrix of {contestant_label(name)}, {len(rows)} wells"
+            plots.append(inline_svg(figure, f"confusion {split} {name}", text))
+        sections.append(
+            {"split": split_label(str(split)), "plots": plots, "n": part[[PLATE, WELL]].drop_duplicates().shape[0]}
+        )
+    return sections
+
+
+def plate_maps(run: Run) -> list[dict[str, Any]]:
+    """Draw each plate: what is known of its wells, then what the contestants say of them, a split each."""
+    joined = one_row_a_well(run.predictions, run.classes)
+    shape = plate_shape(run.wells[WELL].tolist())
+    cells = run.wells["n_cells"].dropna() if "n_cells" in run.wells else pd.Series(dtype=float)
+    limits = (0.0, float(cells.max()) if len(cells) else 1.0)
+    plates = []
+    for plate, wells in run.wells.groupby(PLATE, sort=False):
+        splits = []
+        for split, part in joined[joined[PLATE] == plate].groupby("split", sort=False):
+            maps = [
+                _prediction_maps(run, wells, part, name, shape, f"{plate} {split}")
+                for name in in_order(part["contestant"])
+            ]
+            shown, folded = maps[:LEADING], maps[LEADING:]
+            splits.append(
+                {
+                    "split": split_label(str(split)),
+                    "plots": [p for m in shown for p in m],
+                    "more": [m[0] for m in folded],
+                }
+            )
+        plates.append({"plate": plate, "known": _known_maps(run, wells, shape, limits), "splits": splits})
+    return plates
+
+
+def _known_maps(run: Run, wells: pd.DataFrame, shape: tuple[int, int], limits: tuple[float, float]) -> list[Markup]:
+    names, plate = wells[WELL].tolist(), wells[PLATE].iloc[0]
+    colours = {"": UNLABELLED, **class_colours(run.classes)}
+    tips = [f"{w[WELL]}: {w['label'] or 'no label'}, {w['status']}" for _, w in wells.iterrows()]
+    truth = plate_heatmap(names, wells["label"].tolist(), title="Label", colours=colours, tips=tips, shape=shape)
+    styles = {status: STATUS_STYLES.get(status, OTHER_STATUS) for status in wells["status"]}
+    status = plate_heatmap(
+        names,
+        wells["status"].tolist(),
+        title="Status",
+        colours={name: style.colour for name, style in styles.items() if name != "missing"},
+        letters={name: style.letter for name, style in styles.items()},
+        tips=tips,
+        shape=shape,
+    )
+    maps = [inline_svg(truth, f"label {plate}", f"labels of plate {plate}")]
+    if "n_cells" in wells:
+        counts = wells["n_cells"].where(wells["status"].isin(MEASURED)).tolist()
+        known = [
+            f"{name}: {n:.0f} cells" if n >= 0 else f"{name}: no count" for name, n in zip(names, counts, strict=True)
+        ]
+        figure = plate_heatmap(
+            names, counts, title="Cells", limits=limits, label="cells a well", tips=known, shape=shape
+        )
+        maps.append(inline_svg(figure, f"cells {plate}", f"number of cells in the wells of plate {plate}"))
+    return [*maps, inline_svg(status, f"status {plate}", f"status of the wells of plate {plate}")]
+
+
+def _prediction_maps(
+    run: Run, wells: pd.DataFrame, predictions: pd.DataFrame, contestant: str, shape: tuple[int, int], key: str
+) -> list[Markup]:
+    rows = predictions[predictions["contestant"] == contestant].drop_duplicates(WELL).set_index(WELL)
+    names, label = wells[WELL].tolist(), contestant_label(contestant)
+    known = {well: rows.loc[well] for well in names if well in rows.index}
+    called = [str(known[well]["pred"]) if well in known else "" for well in names]
+    sure = [
+        float(known[well][f"prob_{p}"]) if p in run.classes else np.nan for well, p in zip(names, called, strict=True)
+    ]
+    truth = [str(known[well]["true"]) if well in known else "" for well in names]
+    right = [
+        float(known[well][f"prob_{t}"]) if t in run.classes else np.nan for well, t in zip(names, truth, strict=True)
+    ]
+    wrong = [bool(t) and t != p for t, p in zip(truth, called, strict=True)]
+    tips = [
+        f"{w}: {p or 'no prediction'} ({number(s, 2)}), label {t or 'none'}"
+        for w, p, s, t in zip(names, called, sure, truth, strict=True)
+    ]
+    colours, title = class_colours(run.classes), f"{label}: prediction"
+    figure = plate_heatmap(names, called, title=title, colours=colours, tips=tips, marked=wrong, shape=shape)
+    maps = [inline_svg(figure, f"predicted {key} {contestant}", f"predictions of {label} on the plate")]
+    if contestant == "mil" and not all(np.isnan(right)):
+        title = f"{label}: probability of the label"
+        figure = plate_heatmap(
+            names, right, title=title, limits=(0.0, 1.0), label="probability", tips=tips, shape=shape
+        )
+        maps.append(inline_svg(figure, f"probability {key} {contestant}", f"probability that {label} gives the label"))
+    return maps
+
+
+class Opened(NamedTuple):
+    """Plates that hold the crops, by name, and what could not be opened."""
+
+    plates: dict[str, Plate]
+    faults: list[str]
+
+
+def open_plates(paths: Sequence[Path]) -> Opened:
+    """Open the plates that the report takes cells from; a plate that cannot be opened costs its cells only."""
+    plates, faults = {}, []
+    for path in paths:
+        try:
+            plate = open_plate(path)
+            plates[plate.name] = plate
+        except (InputError, OSError):
+            faults.append(f"{Path(path).name} is no plate that can be opened; its cells are not shown")
+    return Opened(plates, faults)
+
+
+def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, Any]]:
+    """Draw the cells of highest and lowest attention in held-out wells, a split and class each."""
+    if run.instances is None:
+        return []
+    sections = []
+    labels = run.wells.set_index([PLATE, WELL])["label"]
+    held_out = run.instances[run.instances["role"] == "out_of_fold"]
+    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
+        part = part[part["repeat"] == part["repeat"].min()]
+        part = part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
+        chosen = choose_cells(part, run.classes, cells_per_class)
+        folders = {plate: opened.plates[plate].folder / "crops" for plate in opened.plates}
+        colours = {plate: channel_colours(opened.plates[plate].channels) for plate in opened.plates}
+        drawn, faults = pictures(chosen, folders, colours)
+        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.classes]
+        if chosen.empty:
+            faults = ["the pooling of this model gives cells no weights"]
+        words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
+        caption = _bar_caption(classes)
+        sections.append(
+            {**words, "classes": classes if drawn else [], "faults": [*opened.faults, *faults], "caption": caption}
+        )
+    return sections
+
+
+def _rows_of(cells: pd.DataFrame, drawn: dict[Any, tuple[str, int]], opened: Opened) -> list[dict[str, Any]]:
+    rows = []
+    for end, part in cells.groupby("end", sort=False):
+        tiles = []
+        for cell in part.to_dict("records"):
+            key = (cell[PLATE], cell[WELL], int(cell[SITE]), int(cell[OBJECT]))
+            if key not in drawn:
+                continue
+            uri, width = drawn[key]
+            pixel = opened.plates[cell[PLATE]].pixel_size_um
+            bar = scale_bar_um(width * pixel) if pixel else None
+            share = 100 * bar / (width * pixel) if bar and pixel else 0.0
+            place = f"{cell[WELL]}" if len(opened.plates) == 1 else f"{cell[PLATE]} {cell[WELL]}"
+            title = f"plate {key[0]}, well {key[1]}, site {key[2]}, cell {key[3]}"
+            tile = {"uri": uri, "place": place, "title": title, "relative": number(cell["relative"], 2)}
+            tiles.append({**tile, "bar_um": f"{bar:g}" if bar else "", "bar_percent": f"{share:.2f}"})
+        rows.append({"end": end, "tiles": tiles})
+    return rows
+
+
+def _bar_caption(classes: list[dict[str, Any]]) -> str:
+    lengths = sorted({tile["bar_um"] for c in classes for row in c["rows"] for tile in row["tiles"]} - {""}, key=float)
+    bar = f"White bar: {' or '.join(lengths)} µm. " if lengths else "No bar: the plate does not tell its pixel size. "
+    return (
+        bar
+        + "Brightness is set once a plate and channel, so cells can be compared; one well gives a few cells at most."
+    )
+
+
+def channel_legend(opened: Opened) -> list[dict[str, str]]:
+    """Name the colour of each channel in the pictures of cells."""
+    seen = {
+        name: colour
+        for p in opened.plates.values()
+        for name, colour in zip(p.channels, channel_colours(p.channels), strict=True)
+    }
+    return [{"name": name, "colour": colour} for name, colour in seen.items()]
+
+
+def training(run: Run) -> list[dict[str, Any]]:
+    """Draw the training curves, a split each."""
+    return [
+        {
+            "split": split_label(split),
+            "plot": inline_svg(
+                training_curves(folds, title=f"{len(folds)} models", chance=1 / len(run.classes)),
+                f"training {split}",
+                f"loss and balanced accuracy over epochs of {len(folds)} models",
+            ),
+        }
+        for split, folds in run.histories.items()
+    ]

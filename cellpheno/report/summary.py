@@ -1,0 +1,213 @@
+"""What a run says in words and tables: the verdict, the numbers behind it, what to beware of."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellpheno.compare.statistics import verdict_sentence
+from cellpheno.names import PLATE, WELL, well_order
+from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
+from cellpheno.report.run import Run, records, seed_of
+from cellpheno.report.words import DASH, contestant_label, count, interval, metric, number, split_label
+
+FEW_WELLS = 10  # labelled wells a class below which intervals are rough
+MEASURED = ("done", "warned", "partial")
+CONTROLS = ("cell_count", "mean_intensity", "position")
+
+
+def in_order(contestants: Iterable[str]) -> list[str]:
+    """Order contestants as all tables and pictures show them: MIL, engineered, others, then the controls.
+
+    Examples
+    --------
+    >>> in_order(["position", "forest", "mil"])
+    ['mil', 'forest', 'position']
+    """
+    known = list(CONTESTANT_STYLES)
+    place = {name: i if i < 2 else i + 100 for i, name in enumerate(known)}
+    return sorted(dict.fromkeys(contestants), key=lambda name: place.get(name, 2))
+
+
+def verdicts(run: Run) -> list[tuple[str, str]]:
+    """Say, a split, whether the first contestant is ahead of the engineered features: (split, sentence to quote)."""
+    if run.differences is None or run.differences.empty:
+        return [("", "No comparison has been made of this run yet.")]
+    sentences = []
+    for split, part in run.differences.groupby("split", sort=False):
+        part = part[part["metric"] == _main_metric(part)]
+        references = part["reference"].tolist()
+        reference = "engineered" if "engineered" in references else references[0]
+        rows = {row["contestant"]: row for row in records(part[part["reference"] == reference])}
+        row = rows[in_order(rows)[0]]
+        named = {name: contestant_label(row[name]) for name in ("contestant", "reference")}
+        sentences.append((split_label(str(split)), verdict_sentence({**row, **named})))
+    return sentences
+
+
+def standing(run: Run) -> list[str]:
+    """Say, a split, what the leading contestants and the best control score, and what guessing would."""
+    if run.scores is None:
+        return []
+    sentences = []
+    for split, part in run.scores.groupby("split", sort=False):
+        name = _main_metric(part)
+        part = part[(part["metric"] == name) & (part["class"] == "")].sort_values("value", kind="stable")
+        rows = {row["contestant"]: row for row in records(part)}  # the lowest score first
+        controls = [contestant for contestant in rows if contestant in CONTROLS]
+        best = controls[:1] if metric(name).better == "lower" else controls[-1:]
+        told = [contestant for contestant in in_order(rows) if contestant not in CONTROLS][:2] + best
+        words = [f"{contestant_label(contestant)} {_told(rows[contestant])}" for contestant in told]
+        chance = chance_of(name, len(run.classes))
+        words += [f"guessing {number(chance)}"] if chance is not None else []
+        where = f"{metric(name).label.capitalize()}, split {split_label(str(split))}"
+        sentences.append(f"{where}: {', '.join(words)}.")
+    return sentences
+
+
+def _told(row: dict[str, Any]) -> str:
+    return f"{number(row['value'])} {interval(row['low'], row['high'])}".strip()
+
+
+def chance_of(name: str, n_classes: int) -> float | None:
+    """Score of guessing, where it does not depend on the data.
+
+    Examples
+    --------
+    >>> chance_of("balanced_accuracy", 4), chance_of("log_loss", 4)
+    (0.25, None)
+    """
+    return {"balanced_accuracy": 1 / n_classes, "macro_auroc": 0.5, "auroc": 0.5}.get(name)
+
+
+def _main_metric(table: pd.DataFrame) -> str:
+    return "balanced_accuracy" if "balanced_accuracy" in set(table["metric"]) else str(table["metric"].iloc[0])
+
+
+def key_numbers(run: Run) -> list[tuple[str, str, str]]:
+    """List (name, number, detail) of what the run rests on."""
+    wells, labelled = run.wells, run.wells[run.wells["label"] != ""]
+    measured = wells["status"].isin(MEASURED).sum()
+    splits = run.predictions[run.predictions["role"] == "out_of_fold"].groupby("split", sort=False)
+    folds = [f"{split_label(str(s))}: {part.groupby(['repeat', 'fold']).ngroups} folds" for s, part in splits]
+    numbers = [
+        ("plates", count(wells[PLATE].nunique()), ""),
+        ("wells", count(len(wells)), f"{count(len(labelled))} labelled, {count(measured)} measured"),
+    ]
+    if "n_fields" in wells:
+        numbers.append(("fields", count(wells["n_fields"].fillna(0).sum()), ""))
+    if "n_cells" in wells:
+        cells = wells.loc[wells["status"].isin(MEASURED), "n_cells"].fillna(0)
+        numbers.append(("cells", count(cells.sum()), f"median {count(np.median(cells) if len(cells) else 0)} a well"))
+    numbers += [("classes", count(len(run.classes)), ""), ("splits", count(len(splits)), ", ".join(folds))]
+    return [*numbers, ("seed", seed_of(run) or DASH, "" if seed_of(run) else "not stated in the run's folder")]
+
+
+def warnings_of(run: Run) -> list[str]:
+    """List what a reader should know before quoting the verdict."""
+    labelled = run.wells[run.wells["label"] != ""]["label"].value_counts()
+    few = ", ".join(f"{name} ({labelled.get(name, 0)})" for name in run.classes if labelled.get(name, 0) < FEW_WELLS)
+    notes = [f"Few labelled wells a class: {few}. Intervals over so few wells are rough."] if few else []
+    notes += [*_position_notes(run), *_control_notes(run)]
+    if run.scores is not None and "note" in run.scores:
+        whole = run.scores[run.scores["class"] == ""]
+        told = whole["note"].value_counts().drop("", errors="ignore")
+        notes += [f"{n} of {len(whole)} scores have {note}." for note, n in told.items()]
+    lost = run.wells[run.wells["status"].isin(["partial", "quarantined", "missing"])]["status"].value_counts()
+    if len(lost):
+        text = ", ".join(f"{n} {name}" for name, n in lost.items())
+        notes.append(f"Of {len(run.wells)} wells, {text}; they are listed with their reasons below.")
+    if "n_cells" in run.wells:
+        empty = run.wells[run.wells["status"].isin(MEASURED) & (run.wells["n_cells"] == 0)]
+        names = ", ".join(empty[WELL].head(8))
+        if len(empty):
+            notes.append(
+                f"Wells without a cell: {len(empty)} ({names}). Contestants answer with their training prior there."
+            )
+    return notes
+
+
+def _position_notes(run: Run) -> list[str]:
+    if run.scores is None:
+        return []
+    rows = run.scores[(run.scores["contestant"] == "position") & (run.scores["metric"] == "balanced_accuracy")]
+    chance = 1 / len(run.classes)
+    return [
+        f"Position alone scores {_told(row)} balanced accuracy (split {split_label(row['split'])}), guessing "
+        f"{number(chance)}: class and place on the plate go together, so a score may owe to the layout."
+        for row in records(rows[(rows["class"] == "") & (rows["low"] > chance)])
+    ]
+
+
+def _control_notes(run: Run) -> list[str]:
+    """Tell where the MIL model is no better than a control; the pair may stand either way round."""
+    if run.scores is None:
+        return []
+    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == "balanced_accuracy")]
+    notes = []
+    for split, part in rows.groupby("split", sort=False):
+        score = {row["contestant"]: row for row in records(part)}
+        beaten = (
+            [name for name in CONTROLS if name in score and score[name]["high"] >= score["mil"]["low"]]
+            if "mil" in score
+            else []
+        )
+        if beaten:
+            names = ", ".join(f"{contestant_label(name)} ({_told(score[name])})" for name in beaten)
+            notes.append(f"Not clearly below MIL ({_told(score['mil'])}), split {split_label(str(split))}: {names}.")
+    return notes
+
+
+def score_table(scores: pd.DataFrame, by: Sequence[str] = ("contestant",)) -> dict[str, Any]:
+    """Arrange scores for the page: a row a contestant, a column a metric, in the order of the table.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Rows of scores.csv of one split (and one class).
+    by : sequence of str
+        What a row stands for.
+
+    Returns
+    -------
+    dict with ``heads`` (metrics in words) and ``rows`` (names, cells)
+    """
+    metrics = list(dict.fromkeys(scores["metric"]))
+    rows = []
+    for key, part in scores.groupby(list(by), sort=False):
+        values = part.drop_duplicates("metric").set_index("metric")
+        cells = [score_cell(values.loc[m]) if m in values.index else None for m in metrics]
+        rows.append({"names": key, "cells": cells, "n": number(float(part["n"].max()), 0)})
+    place = [list(dict.fromkeys(scores[column])) for column in by[:-1]] + [in_order(scores["contestant"])]
+    rows.sort(key=lambda row: [order.index(name) for order, name in zip(place, row["names"], strict=True)])
+    return {"heads": [metric(name) for name in metrics], "rows": rows}
+
+
+def score_cell(row: Any) -> dict[str, str]:
+    """One number with its interval, rounded to be read, and in full for the pointer."""
+    low, high = float(row.get("low", np.nan)), float(row.get("high", np.nan))
+    n = "" if pd.isna(row.get("n", np.nan)) else f"{int(row['n'])} wells"
+    unit = "" if pd.isna(row.get("n_unit", np.nan)) else f"{int(row['n_unit'])} {row.get('unit', 'unit')}s resampled"
+    full = "; ".join(filter(None, [repr(float(row["value"])), n, unit]))
+    return {"value": number(float(row["value"])), "interval": interval(low, high), "full": full, "n": n}
+
+
+def status_counts(run: Run) -> list[dict[str, Any]]:
+    """Count the wells of each status, those that need no word first."""
+    counts = run.wells["status"].value_counts()
+    names = [*[s for s in STATUS_STYLES if s in counts], *sorted(set(counts.index) - set(STATUS_STYLES))]
+    return [{"name": name, "n": int(counts[name]), "style": STATUS_STYLES.get(name, OTHER_STATUS)} for name in names]
+
+
+def wells_left_out(run: Run) -> list[dict[str, str]]:
+    """List every well that is not plainly done, with its messages, or else what its status means."""
+    wells = run.wells[run.wells["status"] != "done"]
+    rows = []
+    for _, well in wells.iterrows():
+        style = STATUS_STYLES.get(well["status"], OTHER_STATUS)
+        message = str(well.get("messages", "")) or style.meaning
+        rows.append(
+            {"plate": well[PLATE], "well": well[WELL], "label": well["label"], "status": well["status"], "why": message}
+        )
+    return sorted(rows, key=lambda row: (row["plate"], well_order(row["well"])))

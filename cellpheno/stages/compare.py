@@ -1,0 +1,130 @@
+"""The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
+from cellpheno.compare.baselines import baseline_predictions
+from cellpheno.compare.statistics import differences, scores
+from cellpheno.names import PLATE, WELL
+from cellpheno.profiles.aggregate import aggregate
+from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
+from cellpheno.stages.wells import Classes
+
+Baselines = Mapping[str, Callable[..., object]]
+
+
+def compare(
+    plates: Sequence[Path],
+    output: Path,
+    split: Splits,
+    baselines: Baselines,
+    engine: Callable[..., Outcome],
+    label: str = "label",
+    classes: Classes = None,
+    train_on_partial: bool = False,
+    reference: str = "engineered",
+    unit: str = "well",
+    n_bootstrap: int = 2000,
+    dose: str | None = None,
+    dose_by: str | None = None,
+    seed: int = 1,
+) -> Outcome:
+    """Compare the model with engineered features and simple baselines on the same wells and folds.
+
+    Parameters
+    ----------
+    plates : sequence of Path
+        OME-Zarr plates, measured.
+    output : Path
+        The run's folder.
+    split : mapping
+        Which wells are held out together.
+    baselines : mapping
+        Contestants on engineered features.
+    engine : callable
+        Where the work runs.
+    label : str
+        Column of the plate map that holds the class.
+    classes : sequence or mapping, optional
+        Class names, or class: value; null takes every value of the column.
+    train_on_partial : bool
+        Train also on wells that lost a field.
+    reference : str
+        The contestant with which the others are compared.
+    unit : str
+        What the intervals resample: well, or a column such as Metadata_Plate.
+    n_bootstrap : int
+        Resamples behind each interval.
+    dose : str, optional
+        Column of the plate map with a dose: gives dose-response curves and Z'. Two classes: negative, positive.
+    dose_by : str, optional
+        Column whose values, such as drugs, have a curve each.
+    seed : int
+        Of folds and resamples.
+    """
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
+    mil = output / "predictions-mil.parquet"
+    cells = {(w.folder, getattr(w, WELL)): read_record(Path(w.folder), getattr(w, WELL)) for w in plan.usable.itertuples()}
+    key = make_key(
+        "compare",
+        wells=plan.wells.drop(columns="folder").astype(str).to_dict("list"),
+        folds=plan.folds.astype(str).to_dict("list"),
+        cells=[input_hashes(record, "measure") for record in cells.values()],
+        mil=read_record(output, "predict").get("predict", {}).get("files", {}),
+        baselines=baselines,
+        settings=[plan.classes, reference, unit, n_bootstrap, dose, dose_by, seed],
+    )
+    work = functools.partial(
+        _compare, plan, output, mil, baselines, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by, seed=seed
+    )
+    return engine("compare", [Job("compare", key, work)], folder=output, root=output)
+
+
+def _compare(
+    plan: Plan,
+    output: Path,
+    mil: Path,
+    baselines: Baselines,
+    reference: str,
+    unit: str,
+    n_bootstrap: int,
+    *,
+    dose: str | None,
+    dose_by: str | None,
+    seed: int,
+) -> Result:
+    features = well_features(plan.usable)
+    own = baseline_predictions(plan.usable, features, plan.folds, baselines, plan.classes, seed, plan.not_trained)
+    predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
+    chance = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
+    tables = {
+        "predictions": predictions,
+        "scores": scores(predictions, plan.classes, **chance),
+        "differences": differences(predictions, plan.classes, reference=reference, **chance),
+    }
+    if dose is not None:
+        by = None if dose_by is None else f"Metadata_{dose_by}"
+        about = (predictions, plan.usable, plan.classes)
+        quality = assay_quality(*about, by=by, n_bootstrap=n_bootstrap, seed=seed)
+        trend = dose_trend(*about, dose=f"Metadata_{dose}", by=by)
+        tables["assay"] = pd.concat([quality, trend], ignore_index=True)
+        tables["dose"] = dose_response(*about, dose=f"Metadata_{dose}", by=by)
+    files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
+    files.append(write_parquet(predictions, output / "predictions.parquet"))
+    return Result("done", files, (), {})
+
+
+def well_features(wells: pd.DataFrame) -> pd.DataFrame:
+    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan."""
+    rows = []
+    for _, well in wells.iterrows():
+        cells = pd.read_parquet(Path(well["folder"]) / "cells" / f"{well[WELL]}.parquet")
+        rows.append(aggregate(cells, wells=pd.DataFrame([well[[PLATE, WELL]]])))
+    return pd.concat(rows, ignore_index=True)

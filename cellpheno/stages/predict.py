@@ -1,0 +1,164 @@
+"""Trained models to predictions: held-out wells by the model that never saw them, new wells by all fold models."""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows
+from cellpheno.errors import InputError
+from cellpheno.names import OBJECT, PLATE, SITE, WELL
+from cellpheno.plates.commit import hash_file
+from cellpheno.plates.plate import open_plate
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.run_folder import read_csv, write_csv, write_parquet
+from cellpheno.stages.wells import Classes, crops_path, usable, well_table
+from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card
+from cellpheno.training.predict import predict_wells
+
+CONTESTANT = "mil"
+CELL_KEYS = [PLATE, WELL, SITE, OBJECT]
+
+
+def predict(
+    plates: Sequence[Path],
+    output: Path,
+    models: Path,
+    engine: Callable[..., Outcome],
+    label: str | None = "label",
+    classes: Classes = None,
+    threads: int = 2,
+) -> Outcome:
+    """Predict the wells of plates with a run's models.
+
+    Parameters
+    ----------
+    plates : sequence of Path
+        OME-Zarr plates, cropped.
+    output : Path
+        Where predictions go.
+    models : Path
+        The run whose models predict. Wells that it held out are predicted by the model that never saw them, all others
+        by the mean logit of its models.
+    engine : callable
+        Where the work runs.
+    label : str, optional
+        Column of the plate map that holds the class; null where the plates have no plate map.
+    classes : sequence or mapping, optional
+        Class names, or class: value; null takes every value of the column.
+    threads : int
+        CPU threads of the model; part of the result, since sums round differently.
+    """
+    folders = sorted(path.parent for path in (models / "models").rglob(CARD))
+    if not folders:
+        raise InputError(f"models={models} holds no trained model; run: cellpheno train output={models} ...")
+    _check_cards(folders, plates)
+    wells = usable(well_table(plates, label, classes))
+    wells = wells.assign(crops=[str(crops_path(well)) for _, well in wells.iterrows()])
+    trained = read_csv(models / "wells.csv").merge(read_csv(models / "folds.csv"), on=[PLATE, WELL])
+    jobs = [_job(folder, models, wells, trained, output, threads) for folder in folders]
+    serial = functools.partial(engine, folder=output, root=output, workers=1)
+    outcome = serial("predict", jobs)
+    parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
+    key = make_key("predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts])
+    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output))])
+    return outcome._replace(path=output / "predictions-mil.csv")
+
+
+def _check_cards(folders: Sequence[Path], plates: Sequence[Path]) -> None:
+    """Refuse plates that the models were not trained for, all at once."""
+    faults = []
+    for plate in map(open_plate, plates):
+        card = read_card(folders[0])
+        try:
+            check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um)
+        except InputError as error:
+            faults += [f"{plate.path}: {fault}" for fault in error.faults]
+    if faults:
+        raise InputError(*faults)
+
+
+def _job(folder: Path, models: Path, wells: pd.DataFrame, trained: pd.DataFrame, output: Path, threads: int) -> Job:
+    name = folder.relative_to(models / "models").as_posix()
+    match = re.fullmatch(r"(?P<split>.+)/repeat(?P<repeat>\d+)_fold(?P<fold>\d+)", name)
+    if not match:
+        raise InputError(f"{folder}: wanted a model's folder named SPLIT/repeat0_fold0")
+    own = trained[(trained["split"] == match["split"]) & (trained["repeat"] == match["repeat"])]
+    keys = pd.MultiIndex.from_frame(wells[[PLATE, WELL]])
+    held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == match["fold"], [PLATE, WELL]]))
+    new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
+    chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
+    classes = read_card(folder)["classes"]
+    labels = own.loc[own["fold"] != match["fold"], "label"]
+    prior = np.log([(labels == name).sum() + 0.5 for name in classes])
+    inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop") for _, w in wells.iterrows()]
+    key = make_key(
+        "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
+        wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"),
+    )  # fmt: skip
+    unit = "predict-" + name.replace("/", "-")
+    place = {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
+    return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, place, output, unit, threads))
+
+
+def _predict_fold(
+    folder: Path,
+    wells: pd.DataFrame,
+    chosen: pd.DataFrame,
+    prior: np.ndarray,
+    place: dict[str, int | str],
+    output: Path,
+    unit: str,
+    threads: int,
+) -> Result:
+    """Predict some wells with one model; a well without cells gets the prior of the model's training wells."""
+    model, card = load_model(folder)
+    limits = grey_limits(wells, build(card["normalization"])())
+    filled = chosen[chosen["n_cells"] > 0]
+    found, instances = predict_wells(model, card, filled, limits=limits, threads=threads)
+    names = [f"logit_{name}" for name in card["classes"]]
+    logits = chosen[[PLATE, WELL]].merge(found[[PLATE, WELL, *names]], on=[PLATE, WELL], how="left")[names]
+    values = np.where(chosen[["n_cells"]].to_numpy() > 0, logits.to_numpy(float), prior - prior.mean())
+    parts = []
+    for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
+        about = {"contestant": CONTESTANT, "role": str(role), **place}
+        parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
+    cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
+    cells = cells.assign(contestant=CONTESTANT, **place)
+    path = output / "predictions" / f"{unit}.parquet"
+    return Result("done", [write_parquet(pd.concat(parts), path), write_parquet(cells, _cells(path))])
+
+
+def _cells(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-cells.parquet")
+
+
+def _merge(parts: Sequence[Path], output: Path) -> Result:
+    """All folds in one table; of new wells the mean logit over the models of a split."""
+    rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
+    names = [name.removeprefix("logit_") for name in rows if name.startswith("logit_")]
+    tables = [rows[rows["role"] == OUT_OF_FOLD]]
+    for split, new in rows[rows["role"] == NEW].groupby("split", sort=True):
+        one = new.drop_duplicates([PLATE, WELL]).rename(columns={"true": "label"})
+        logits = new.groupby([PLATE, WELL], sort=False)[[f"logit_{name}" for name in names]].mean()
+        about = {"contestant": CONTESTANT, "split": str(split), "role": NEW}
+        tables.append(prediction_rows(one.assign(label=""), logits.to_numpy(), names, **about))
+    predictions = pd.concat(tables, ignore_index=True)
+    new_cells = cells[cells["role"] == NEW]
+    numbers = [c for c in cells if c == "weight" or c.startswith("logit_")]
+    mean = new_cells.groupby(["contestant", "split", "role", *CELL_KEYS], sort=True)[numbers].mean().reset_index()
+    instances = pd.concat([cells[cells["role"] == OUT_OF_FOLD], mean.assign(repeat=-1, fold=-1)], ignore_index=True)
+    first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]
+    files = [
+        write_csv(predictions, output / "predictions-mil.csv"),
+        write_parquet(predictions, output / "predictions-mil.parquet"),
+        write_parquet(instances[[*first, *numbers]], output / "instances.parquet"),
+    ]
+    return Result("done", files)

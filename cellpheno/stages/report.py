@@ -1,0 +1,63 @@
+"""The run's tables as one page that a person reads."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.errors import InputError
+from cellpheno.plates.commit import hash_file
+from cellpheno.report.assay import Doses
+from cellpheno.report.html import write_report
+from cellpheno.report.run import read_run
+
+SHOWN = ("*.csv", "*.parquet", "config/*.yaml", "models/**/card.json", "models/**/history.csv")
+
+
+def report(
+    plates: Sequence[Path],
+    output: Path,
+    engine: Callable[..., Outcome],
+    title: str | None = None,
+    cells_per_class: int = 12,
+    dose: str | None = None,
+    dose_by: str | None = None,
+) -> Outcome:
+    """Write the report: one HTML file that needs no network.
+
+    Parameters
+    ----------
+    plates : sequence of Path
+        OME-Zarr plates whose cells are shown.
+    output : Path
+        The run's folder.
+    engine : callable
+        Where the work runs.
+    title : str, optional
+        Heading of the report; by default the name of the run's folder.
+    cells_per_class : int
+        Cells of highest and of lowest attention that are shown, a class each.
+    dose : str, optional
+        Column of the plate map with a dose.
+    dose_by : str, optional
+        Column whose values, such as drugs, have a curve each.
+    """
+    if not (output / "predictions.parquet").is_file():
+        raise InputError(f"{output} has no predictions to report; run: cellpheno compare output={output} ...")
+    shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
+    key = make_key("report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown)
+    work = functools.partial(_report, plates, output, title, cells_per_class, dose, dose_by)
+    outcome = engine("report", [Job("report", key, work)], folder=output, root=output)
+    return outcome._replace(path=output / "report.html")
+
+
+def _report(
+    plates: Sequence[Path], output: Path, title: str | None, cells_per_class: int, dose: str | None, dose_by: str | None
+) -> Result:
+    doses = None
+    if dose is not None:
+        by = None if dose_by is None else f"Metadata_{dose_by}"
+        doses = Doses(f"Metadata_{dose}", by, read_run(output).classes)
+    page = write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
+    return Result("done", [page])

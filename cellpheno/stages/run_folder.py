@@ -1,0 +1,70 @@
+"""The folder of a run: its tables, and the plan of which well is held out when."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from cellpheno.compare.splits import assign_folds
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import commit_file
+from cellpheno.stages.wells import Classes, class_names, usable, well_table
+
+Splits = Mapping[str, Callable[..., pd.DataFrame]]
+
+
+class Plan(NamedTuple):
+    """Wells, folds and classes of a run."""
+
+    wells: pd.DataFrame  # every well, usable or not
+    usable: pd.DataFrame  # wells that have numbers
+    folds: pd.DataFrame  # the fold in which each labelled usable well is held out
+    classes: list[str]
+    not_trained: frozenset[tuple[str, str]]  # labelled wells that lost a field: predicted, not trained on
+
+
+def plan_run(
+    plates: Sequence[Path],
+    output: Path,
+    label: str,
+    classes: Classes,
+    split: Splits,
+    seed: int,
+    train_on_partial: bool,
+) -> Plan:
+    """Decide which wells are compared and which is held out when, and write ``wells.csv`` and ``folds.csv``.
+
+    The same inputs give the same plan, so every step of a run makes it for itself.
+    """
+    wells = well_table(plates, label, classes)
+    names = class_names(wells, classes)
+    able = usable(wells)
+    folds = assign_folds(able, split, seed)
+    shared = wells.drop(columns="folder")
+    write_csv(shared, output / "wells.csv")
+    write_csv(folds, output / "folds.csv")
+    partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
+    return Plan(wells, able, folds, names, frozenset(zip(partial[PLATE], partial[WELL], strict=True)))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as CSV, whole or not at all."""
+    with commit_file(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return path
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as Parquet, whole or not at all."""
+    with commit_file(path) as temporary:
+        table.to_parquet(temporary, index=False)
+    return path
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of a run as text: names stay as typed."""
+    if not path.is_file():
+        raise InputError(f"{path} is not there; run: cellpheno train output={path.parent} ...")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -1,0 +1,188 @@
+"""Crops to trained models: one a split, repeat and fold, each committed on its own so that a kill costs one fold."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.compare.splits import inner_split
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import commit_folder
+from cellpheno.plates.plate import open_plate
+from cellpheno.seeds import derived_seed
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.run_folder import Splits, plan_run
+from cellpheno.stages.wells import Classes, crops_path
+from cellpheno.training.fit import fit_fold
+
+Component = Callable[..., Any]
+
+
+def train(
+    plates: Sequence[Path],
+    output: Path,
+    split: Splits,
+    encoder: Component,
+    pooling: Component,
+    model: Component,
+    normalization: Component,
+    augmentation: Component | None,
+    data: Component,
+    optimizer: Component,
+    scheduler: Component | None,
+    trainer: Component,
+    logger: Component | None,
+    engine: Callable[..., Outcome],
+    label: str = "label",
+    classes: Classes = None,
+    train_on_partial: bool = False,
+    validation: float = 0.2,
+    seed: int = 1,
+    threads: int = 2,
+) -> Outcome:
+    """Train the multiple-instance model, once a fold of each split.
+
+    Parameters
+    ----------
+    plates : sequence of Path
+        OME-Zarr plates, cropped.
+    output : Path
+        The run's folder.
+    split : mapping
+        Which wells are held out together.
+    encoder : callable
+        The network that turns a crop into features.
+    pooling : callable
+        How the cells of a well become one prediction.
+    model : callable
+        The classifier's own settings.
+    normalization : callable
+        How raw pixels become the network's input.
+    augmentation : callable, optional
+        Random changes of training crops.
+    data : callable
+        Bags and batches.
+    optimizer, scheduler : callable
+        How weights are learned.
+    trainer : callable
+        Lightning's trainer: epochs, precision, device.
+    logger : callable, optional
+        Where the training curves go besides history.csv.
+    engine : callable
+        Where the work runs.
+    label : str
+        Column of the plate map that holds the class.
+    classes : sequence or mapping, optional
+        Class names, or class: value; null takes every value of the column.
+    train_on_partial : bool
+        Train also on wells that lost a field.
+    validation : float
+        Fraction of the training wells that choose the best epoch; 0 for none.
+    seed : int
+        Of folds, weights and order.
+    threads : int
+        CPU threads of the model; part of the result, since sums round differently.
+    """
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
+    wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
+    channels, pixel_size_um = _same_optics(plates)
+    work = functools.partial(
+        train_fold,
+        classes=plan.classes,
+        channels=channels,
+        pixel_size_um=pixel_size_um,
+        normalization=normalization,
+        limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization()).items()},
+        components={
+            "encoder": encoder,
+            "pooling": pooling,
+            "model": model,
+            "augmentation": augmentation,
+            "data": data,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "trainer": trainer,
+            "logger": logger,
+        },
+        validation=validation,
+        threads=threads,
+    )
+    spared = pd.MultiIndex.from_frame(wells[[PLATE, WELL]]).isin(list(plan.not_trained))
+    labelled = wells[(wells["label"] != "") & ~spared]
+    jobs = [_job(work, labelled, held, str(name), output, seed) for name, held in _folds(plan.folds)]
+    serial = functools.partial(engine, workers=1)  # folds share the cores that `threads` names
+    return serial("train", jobs, folder=output, root=output)
+
+
+def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Name and held-out wells of each fold, such as ``by_well/repeat0_fold2``."""
+    groups = folds.groupby(["split", "repeat", "fold"], sort=True)
+    return [(f"{split}/repeat{repeat}_fold{fold}", held) for (split, repeat, fold), held in groups]
+
+
+def _same_optics(plates: Sequence[Path]) -> tuple[tuple[str, ...], float | None]:
+    """Channels and pixel size, which must be the same on all plates."""
+    opened = [open_plate(path) for path in plates]
+    first = opened[0]
+    differ = [p for p in opened[1:] if (p.channels, p.pixel_size_um) != (first.channels, first.pixel_size_um)]
+    if differ:
+        told = [f"{p.path}: channels {list(p.channels)}, pixel size {p.pixel_size_um} um" for p in [first, *differ]]
+        raise InputError("the plates of a run must agree in channels and pixel size", *told)
+    return first.channels, first.pixel_size_um
+
+
+def _job(
+    work: "functools.partial[Result]", labelled: pd.DataFrame, held: pd.DataFrame, name: str, output: Path, seed: int
+) -> Job:
+    out = pd.MultiIndex.from_frame(labelled[[PLATE, WELL]]).isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
+    training = labelled[~out].reset_index(drop=True)
+    fold_seed = derived_seed(seed, name)
+    inputs = [
+        [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop")]
+        for _, w in training.iterrows()
+    ]
+    key = make_key("train", settings=work.keywords, inputs=inputs, seed=fold_seed)
+    unit = "train-" + name.replace("/", "-")
+    return Job(unit, key, functools.partial(work, training, folder=output / "models" / name, seed=fold_seed))
+
+
+def train_fold(
+    training: pd.DataFrame,
+    *,
+    folder: Path,
+    seed: int,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    pixel_size_um: float | None,
+    normalization: Component,
+    limits: Mapping[str, Any],
+    components: Mapping[str, Component],
+    validation: float,
+    threads: int,
+) -> Result:
+    """Train the model of one fold; wells without cells teach nothing and are left out."""
+    training = training[training["n_cells"] > 0].reset_index(drop=True)
+    chosen = inner_split(training, validation, seed) if validation else training.iloc[:0]
+    with commit_folder(folder) as temporary:
+        fit_fold(
+            training.drop(index=chosen.index),
+            chosen,
+            classes=classes,
+            channels=channels,
+            pixel_size_um=pixel_size_um,
+            limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
+            normalization=normalization(),
+            folder=temporary,
+            seed=seed,
+            threads=threads,
+            **components,
+        )
+    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
+    return Result("done", files, (), {"n_wells": len(training), "n_cells": int(np.sum(training["n_cells"]))})

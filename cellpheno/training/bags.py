@@ -1,0 +1,252 @@
+"""Wells as bags of cells: from crops on disk to ragged batches.
+
+A well table has a row a well: ``Metadata_Plate``, ``Metadata_Well``, ``crops`` (path of its crops) and ``label``. What a
+bag holds depends on the seed, the epoch, the plate and the well alone: never on workers or on the order of reading.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from cellpheno.errors import InputError
+from cellpheno.images.crops import n_crops, read_crops
+from cellpheno.names import PLATE, WELL
+from cellpheno.seeds import derived_seed
+
+ALIGN = 64  # bags begin at multiples of it: where a chunk of the crops begins
+
+
+class Bag(NamedTuple):
+    """The cells of one well, or a part of them, ready for an encoder."""
+
+    instances: Tensor  # (n, c, y, x), float32, normalised
+    label: int  # position in the classes
+    metadata: dict[str, str]  # Metadata_Plate, Metadata_Well
+
+
+class BagBatch(NamedTuple):
+    """Some bags behind one another; nothing is padded."""
+
+    instances: Tensor  # (N, c, y, x)
+    bag: Tensor  # (N,), int64: the bag of each instance
+    labels: Tensor  # (B,), int64
+    metadata: list[dict[str, str]]  # B of them
+
+
+class Normalization(Protocol):
+    """What `cellpheno.models.transforms` offers: limits of crops, and crops stretched between limits."""
+
+    scope: str  # "plate" or "crop": what the limits belong to
+
+    def limits(self, crops: NDArray[Any], /) -> NDArray[np.float32]: ...  # noqa: D102
+    def __call__(self, crops: NDArray[Any], limits: NDArray[np.float32], /) -> Tensor: ...
+
+
+Limits = Mapping[str, NDArray[np.float32]]  # plate -> (1, c, 2)
+
+
+def collate(bags: Sequence[Bag]) -> BagBatch:
+    """Put bags behind one another.
+
+    Examples
+    --------
+    >>> batch = collate([Bag(torch.zeros(2, 1, 4, 4), 0, {}), Bag(torch.zeros(1, 1, 4, 4), 1, {})])
+    >>> batch.bag.tolist(), batch.labels.tolist()
+    ([0, 0, 1], [0, 1])
+    """
+    sizes = torch.tensor([len(bag.instances) for bag in bags])
+    return BagBatch(
+        torch.cat([bag.instances for bag in bags]),
+        torch.repeat_interleave(torch.arange(len(bags)), sizes),
+        torch.tensor([bag.label for bag in bags]),
+        [bag.metadata for bag in bags],
+    )
+
+
+def window(n_cells: int, cells_per_bag: int, seed: int, epoch: int) -> list[slice]:
+    """Slices of a well's stored cells that are its bag in one epoch.
+
+    Windows go round the well, so that all cells are seen before one is seen again; each round begins elsewhere, at the
+    start of a chunk. A well with fewer cells gives them all.
+
+    Parameters
+    ----------
+    n_cells : int
+        Cells of the well, stored in random order.
+    cells_per_bag : int
+    seed : int
+        Of the well.
+    epoch : int
+
+    Returns
+    -------
+    list of slice, one or (where the window goes over the end) two
+
+    Examples
+    --------
+    >>> [window(100, 64, 0, epoch) for epoch in (0, 1)]
+    [[slice(64, 100, None), slice(0, 28, None)], [slice(28, 92, None)]]
+    """
+    if n_cells <= cells_per_bag:
+        return [slice(0, n_cells)]
+    epochs_per_round = -(-n_cells // cells_per_bag)
+    round_, turn = divmod(epoch, epochs_per_round)
+    first = ALIGN * int(np.random.default_rng([seed, round_]).integers(-(-n_cells // ALIGN)))
+    start = (first + turn * cells_per_bag) % n_cells
+    over = start + cells_per_bag - n_cells
+    return [slice(start, start + cells_per_bag)] if over <= 0 else [slice(start, n_cells), slice(0, over)]
+
+
+class WellBags(Dataset[Bag]):
+    """Bags of a well table, addressed by (epoch, position of the well).
+
+    Parameters
+    ----------
+    wells : DataFrame
+        A well table; wells without cells are left out (``wells`` holds the rest).
+    classes : sequence of str
+    normalization : Normalization
+    limits : mapping of str to ndarray of shape (1, c, 2)
+        Of each plate (`plate_limits`).
+    cells_per_bag : int or None
+        None: all cells of the well.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If a label is no class, a plate has no limits, or no well has cells.
+    """
+
+    def __init__(
+        self,
+        wells: pd.DataFrame,
+        classes: Sequence[str],
+        normalization: Normalization,
+        limits: Limits,
+        *,
+        cells_per_bag: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        unknown = sorted(set(wells["label"]) - set(classes))
+        plates = sorted(set(wells[PLATE]) - set(limits)) if normalization.scope == "plate" else []
+        faults = [f"label {label!r} is none of the classes {list(classes)}" for label in unknown]
+        faults += [f"plate {plate!r} has no limits for its normalisation" for plate in plates]
+        sizes = np.array([n_crops(path) for path in wells["crops"]], dtype=int)
+        if not sizes.any():
+            faults.append(f"no cell in any of {len(wells)} wells: there is nothing to learn from")
+        if faults:
+            raise InputError(*faults)
+        self.wells = wells[sizes > 0].reset_index(drop=True)
+        self.sizes = sizes[sizes > 0]
+        self.labels = np.array([list(classes).index(label) for label in self.wells["label"]])
+        self.normalization, self.limits = normalization, limits
+        self.cells_per_bag, self.seed = cells_per_bag, seed
+
+    def __len__(self) -> int:
+        return len(self.wells)
+
+    def __getitem__(self, key: tuple[int, int]) -> Bag:
+        epoch, i = key
+        row = self.wells.iloc[i]
+        n_cells = int(self.sizes[i])
+        seed = derived_seed(self.seed, row[PLATE], row[WELL])
+        parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
+        pixels = np.concatenate([read_crops(row["crops"], part).pixels for part in parts])  # (n, c, y, x)
+        instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
+        return Bag(instances, int(self.labels[i]), {PLATE: row[PLATE], WELL: row[WELL]})
+
+
+class BagOrder(Sampler[tuple[int, int]]):
+    """Order of the bags of an epoch, as keys of `WellBags`.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), int
+        Class of each well.
+    shuffle : bool
+        Otherwise the wells come as they stand.
+    balanced : bool
+        Draw as many wells of each class as the largest class has; small classes come several times.
+    seed : int
+    """
+
+    def __init__(self, labels: NDArray[Any], *, shuffle: bool = False, balanced: bool = False, seed: int = 0) -> None:
+        self.groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+        self.shuffle, self.balanced, self.seed, self.epoch = shuffle, balanced, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that comes next; the trainer calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        sizes = [len(group) for group in self.groups]
+        return max(sizes) * len(sizes) if self.balanced else sum(sizes)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        groups = self.groups
+        if self.balanced:  # whole rounds through each class, the last one cut
+            most = max(map(len, groups))
+            groups = [
+                np.concatenate([generator.permutation(group) for _ in range(-(-most // len(group)))])[:most]
+                for group in groups
+            ]
+        order = np.concatenate(groups)
+        order = generator.permutation(order) if self.shuffle else np.sort(order)
+        return iter((self.epoch, int(i)) for i in order)
+
+
+def normalize(pixels: NDArray[Any], plate: str, normalization: Normalization, limits: Limits) -> Tensor:
+    """Crops (n, c, y, x) of one plate as an encoder wants them."""
+    return normalization(pixels, limits[plate] if normalization.scope == "plate" else normalization.limits(pixels))
+
+
+def plate_limits(
+    wells: pd.DataFrame,
+    normalization: Normalization,
+    *,
+    seed: int,
+    wells_per_plate: int = 16,
+    cells_per_well: int = 64,
+) -> dict[str, NDArray[np.float32]]:
+    """Estimate the limits of each plate from a seeded sample of its cells; labels are not looked at.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        A well table with all wells of the plates, labelled or not.
+    normalization : Normalization
+    seed : int
+    wells_per_plate, cells_per_well : int
+        Size of the sample.
+
+    Returns
+    -------
+    dict of plate to ndarray of shape (1, c, 2); empty where the limits belong to the crops
+
+    Raises
+    ------
+    InputError
+        If a plate has no cell in the sampled wells.
+    """
+    if normalization.scope != "plate":
+        return {}
+    limits, faults = {}, []
+    for plate, rows in wells.sort_values([PLATE, WELL]).groupby(PLATE, sort=True):
+        filled = [path for path in rows["crops"] if n_crops(path)]
+        if not filled:
+            faults.append(f"plate {plate!r}: no cell in any of {len(rows)} wells, so its grey levels are not known")
+            continue
+        order = np.random.default_rng(derived_seed(seed, str(plate))).permutation(len(filled))[:wells_per_plate]
+        sample = [read_crops(filled[i], slice(0, cells_per_well)).pixels for i in sorted(order)]
+        limits[str(plate)] = normalization.limits(np.concatenate(sample))
+    if faults:
+        raise InputError(*faults)
+    return limits

@@ -1,0 +1,73 @@
+"""Lightning's view of the bags: a training and a validation table of wells."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from cellpheno.training.bags import Bag, BagOrder, Limits, Normalization, WellBags, collate
+
+
+class PlateDataModule(pl.LightningDataModule):
+    """Bags of cells for training, whole wells for validation.
+
+    Parameters
+    ----------
+    train, validation : DataFrame
+        Well tables: Metadata_Plate, Metadata_Well, crops, label. ``validation`` may be empty.
+    classes : sequence of str
+    normalization : Normalization
+    limits : mapping of str to ndarray of shape (1, c, 2)
+        Of each plate.
+    seed : int
+    bags_per_batch : int
+        Wells in a training step.
+    cells_per_bag : int
+        Cells of a well in a training step; all are seen over the epochs. A multiple of 64 reads whole chunks.
+    balanced : bool
+        Show all classes equally often in training.
+    num_workers : int
+        Processes that read ahead; 0 reads in the training process and is quickest for crops on a local disk.
+
+    Raises
+    ------
+    InputError
+        If a label is no class, a plate has no limits, or no training well has cells.
+    """
+
+    def __init__(
+        self,
+        train: pd.DataFrame,
+        validation: pd.DataFrame,
+        *,
+        classes: Sequence[str],
+        normalization: Normalization,
+        limits: Limits,
+        seed: int,
+        bags_per_batch: int = 4,
+        cells_per_bag: int = 64,
+        balanced: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        bags = (classes, normalization, limits)
+        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, seed=seed)
+        self.validation = WellBags(validation, *bags, seed=seed) if len(validation) else None
+        self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
+        self.bags_per_batch, self.num_workers = bags_per_batch, num_workers
+
+    def train_dataloader(self) -> DataLoader[Bag]:
+        """Shuffled bags."""
+        return self._loader(self.train, self.order, self.bags_per_batch)
+
+    def val_dataloader(self) -> DataLoader[Bag]:
+        """Whole wells, one at a time."""
+        if self.validation is None:
+            raise ValueError("there is no validation well; train with limit_val_batches=0")
+        return self._loader(self.validation, BagOrder(self.validation.labels), 1)
+
+    def _loader(self, bags: WellBags, order: BagOrder, bags_per_batch: int) -> DataLoader[Bag]:
+        return DataLoader(
+            bags, batch_size=bags_per_batch, sampler=order, collate_fn=collate, num_workers=self.num_workers
+        )

@@ -1,0 +1,212 @@
+"""Train one model on the wells of one fold, to the same bits every time."""
+
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from cellpheno.components import describe
+from cellpheno.errors import InputError
+from cellpheno.images.crops import read_crops
+from cellpheno.models.mil import MILClassifier, build_classifier
+from cellpheno.plates.commit import commit_file
+from cellpheno.training.bags import Limits, Normalization
+from cellpheno.training.checkpoint import save_model
+from cellpheno.training.datamodule import PlateDataModule
+
+HISTORY = "history.csv"
+_METRICS = ("train_loss", "val_loss", "val_balanced_accuracy")
+
+
+class BestEpoch(pl.Callback):
+    """Keep the weights of the epoch with the lowest validation loss, end when it no longer falls, note all epochs.
+
+    Parameters
+    ----------
+    patience : int or None
+        Epochs without a lower loss after which training ends.
+    """
+
+    def __init__(self, patience: int | None = None) -> None:
+        self.patience = patience
+        self.history: list[dict[str, float]] = []
+        self.epoch, self.loss = -1, math.inf
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the epoch's figures; without validation wells the last epoch is the best."""
+        metrics = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in _METRICS}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.history.append({"epoch": trainer.current_epoch, **metrics, "learning_rate": rate})
+        if not metrics["val_loss"] >= self.loss:  # nan: there is no validation
+            self.epoch, self.loss = trainer.current_epoch, metrics["val_loss"]
+            self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+        elif self.patience is not None and trainer.current_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+
+def class_weights(labels: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """Weights of the loss by which all classes count alike.
+
+    Examples
+    --------
+    >>> class_weights(["a", "a", "a", "b"], ["a", "b"]).tolist()
+    [0.6666666865348816, 2.0]
+    """
+    counts = np.array([list(labels).count(name) for name in classes])
+    if not counts.all():
+        lost = [name for name, count in zip(classes, counts, strict=True) if not count]
+        raise InputError(f"classes {lost} have no training well")
+    return torch.tensor(len(labels) / (len(classes) * counts), dtype=torch.float32)
+
+
+def fit_fold(
+    wells_train: pd.DataFrame,
+    wells_validation: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    pixel_size_um: float | None,
+    limits: Limits,
+    normalization: Normalization,
+    model: Callable[..., MILClassifier],
+    encoder: Callable[..., nn.Module],
+    pooling: Callable[..., nn.Module],
+    augmentation: Callable[[Tensor, torch.Generator], Tensor] | None,
+    optimizer: Callable[..., torch.optim.Optimizer],
+    scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None,
+    data: Callable[..., PlateDataModule],
+    trainer: Callable[..., pl.Trainer],
+    folder: Path,
+    seed: int,
+    logger: Callable[..., Any] | None = None,
+    patience: int | None = 8,
+    threads: int = 1,
+    weighted: bool = True,
+) -> Path:
+    """Train a classifier and write ``model.safetensors``, ``card.json`` and ``history.csv``.
+
+    One seed, one number of threads and one CPU give the same bytes again.
+
+    Parameters
+    ----------
+    wells_train, wells_validation : DataFrame
+        Well tables (`cellpheno.training.bags`). The epoch with the lowest validation loss is kept; with no validation
+        well the last.
+    classes, channels : sequence of str
+        In the order of the logits, and of the crops' channels.
+    pixel_size_um : float or None
+    limits : mapping of str to ndarray of shape (1, c, 2)
+        Of each plate (`plate_limits`).
+    normalization : Normalization
+    model, encoder, pooling, optimizer, scheduler, data, trainer, logger : callable
+        As a config gives them: classes with their own knobs filled in. The logger gets ``save_dir``.
+    augmentation : callable or None
+    folder : Path
+        Made where missing.
+    seed : int
+    patience : int, optional
+        Epochs without a lower validation loss after which training ends; None: never.
+    threads : int
+        CPU threads; part of the result, since sums round differently.
+    weighted : bool
+        Weigh the loss so that all classes count alike.
+
+    Returns
+    -------
+    Path
+        ``folder``.
+
+    Raises
+    ------
+    InputError
+        If wells, classes and limits do not fit together.
+    """
+    best = BestEpoch(patience)
+    with reproducible(seed, threads), quiet():
+        bags = data(
+            *(wells_train, wells_validation), classes=classes, normalization=normalization, limits=limits, seed=seed
+        )
+        network = build_classifier(
+            *(model, encoder, pooling),
+            classes=classes,
+            n_channels=len(channels),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            augment=augmentation,
+            class_weights=class_weights(list(bags.train.wells["label"]), classes) if weighted else None,
+            seed=seed,
+        )
+        trainer(
+            logger=logger(save_dir=folder / "log") if logger else False,
+            callbacks=[best],
+            default_root_dir=folder,
+            enable_progress_bar=sys.stderr.isatty(),
+            **({} if bags.validation else {"limit_val_batches": 0}),
+        ).fit(network, bags)
+    network.load_state_dict(best.weights)
+    parts = {"model": partial(model, seed=seed), "encoder": encoder, "pooling": pooling}
+    parts["normalization"] = partial(type(normalization), **vars(normalization))
+    training = {"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data}
+    training |= {"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)}
+    crops = read_crops(bags.train.wells["crops"].iloc[0], slice(0, 1)).pixels
+    card = {
+        "cellpheno": version("cellpheno"),
+        "torch": torch.__version__,
+        "classes": list(classes),
+        "channels": list(channels),
+        "pixel_size_um": pixel_size_um,
+        "crop_px": crops.shape[-1],
+        "dtype": str(crops.dtype),
+        "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
+        "seed": seed,
+        "threads": threads,
+        "training": describe(training),
+        **describe(parts),
+    }
+    save_model(folder, network, card)
+    with commit_file(folder / HISTORY) as path:
+        pd.DataFrame(best.history).to_csv(path, index=False)
+    return folder
+
+
+@contextmanager
+def reproducible(seed: int, threads: int) -> Iterator[None]:
+    """Fix torch's random numbers and its CPU threads, and put both back as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let the trainer speak of what matters only: no greeting, no advice on workers of a small data set."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")  # within the trainer itself
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

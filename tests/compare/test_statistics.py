@@ -1,0 +1,286 @@
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import permutation_test
+from sklearn.linear_model import LogisticRegression
+
+from cellpheno.compare.baselines import baseline_predictions, fit_predict
+from cellpheno.compare.metrics import METRICS
+from cellpheno.compare.metrics import score as plain_score
+from cellpheno.compare.splits import by_well
+from cellpheno.compare.statistics import chance_test, differences, scores, verdict_sentence
+from cellpheno.errors import InputError
+from cellpheno.profiles.normalize import fit_robust_z
+from cellpheno.profiles.select import select_features
+
+
+def draw_logits(truth, n_classes, sharpness, shared, rng):
+    """Scores of two contestants (n, K) that are wrong on partly the same wells."""
+    common = rng.normal(size=(len(truth), n_classes))
+    out = []
+    for d in sharpness:
+        logits = np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(size=common.shape)
+        logits[np.arange(len(truth)), truth] += d
+        out.append(logits)
+    return out
+
+
+def prediction_table(truth, n_classes, logits, plates=None):
+    names = [f"c{k}" for k in range(n_classes)]
+    tables = []
+    for contestant, values in logits.items():
+        columns = {f"logit_{name}": values[:, k] for k, name in enumerate(names)}
+        tables.append(
+            pd.DataFrame(
+                {
+                    **{"contestant": contestant, "split": "by_well", "repeat": 0, "fold": np.arange(len(truth)) % 4},
+                    **{"role": "out_of_fold", "Metadata_Plate": "P1" if plates is None else plates},
+                    **{"Metadata_Well": [f"w{i:04d}" for i in range(len(truth))]},
+                    **{"true": [names[k] for k in truth], **columns},
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True), names
+
+
+def two_contestants(n_per_class=10, n_classes=3, sharpness=(2.0, 2.0), shared=0.5, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(n_classes), n_per_class)
+    one, two = draw_logits(truth, n_classes, sharpness, shared, rng)
+    return *prediction_table(truth, n_classes, {"mil": one, "engineered": two}, **options), truth, one, two
+
+
+def test_values_are_the_plain_scores_and_intervals_hold_them():
+    predictions, names, truth, one, _ = two_contestants()
+    table = scores(predictions, names, n_bootstrap=300, seed=0)
+    expected = plain_score(one, truth, np.ones((1, len(truth))))
+    own = table[table["contestant"] == "mil"].set_index(["metric", "class"])
+    for metric in METRICS:
+        assert own.loc[(metric, ""), "value"] == pytest.approx(expected.overall[metric][0], rel=1e-12)
+    for k, name in enumerate(names):
+        assert own.loc[("recall", name), "value"] == expected.per_class["recall"][0, k]
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+    assert (table["low"] < table["high"]).all()
+    assert set(table["n"]) == set(table["n_unit"]) == {30}
+    bounded = table[table["metric"] != "log_loss"]
+    assert bounded["low"].ge(0).all()
+    assert bounded["high"].le(1).all()
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_order_of_rows():
+    predictions, names, *_ = two_contestants()
+    shuffled = predictions.sample(frac=1, random_state=1)
+    for function in (scores, partial(differences, reference="engineered"), chance_test):
+        options = {} if function is chance_test else {"n_bootstrap": 50}
+        pd.testing.assert_frame_equal(
+            function(predictions, names, seed=3, **options), function(shuffled, names, seed=3, **options)
+        )
+
+
+def test_never_wrong_is_not_certain():
+    truth = np.repeat([0, 1], 10)
+    predictions, names = prediction_table(truth, 2, {"mil": 9.0 * np.eye(2)[truth]})
+    table = scores(predictions, names, n_bootstrap=100, seed=0).set_index(["metric", "class"])
+    assert table.loc[("balanced_accuracy", ""), "value"] == table.loc[("balanced_accuracy", ""), "high"] == 1
+    assert table.loc[("balanced_accuracy", ""), "low"] == pytest.approx(0.883, abs=0.002)  # Jeffreys, 20 of 20
+    assert 0.5 < table.loc[("macro_auroc", ""), "low"] < 0.95
+    assert 0.7 < table.loc[("recall", "c0"), "low"] < 0.8  # Jeffreys, 10 of 10: 0.783 before the small sample's t
+
+
+def test_p_equals_scipys_permutation_test():
+    _, _, truth, one, two = case = two_contestants(n_per_class=6, n_classes=2, sharpness=(2.5, 1.0), seed=4)
+    table = differences(case[0], case[1], reference="engineered", n_bootstrap=6000, seed=0).set_index("metric")
+    losses = [np.log(np.exp(x).sum(axis=1)) - x[np.arange(len(truth)), truth] for x in (one, two)]
+    exact = permutation_test(losses, lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf)
+    assert table.loc["log_loss", "p"] == pytest.approx(exact.pvalue, abs=0.015)
+    right = [(x.argmax(axis=1) == truth).astype(float) for x in (one, two)]  # equal classes: the mean is balanced
+    null = permutation_test(right, lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf)
+    size, gap = np.abs(null.null_distribution), abs(null.statistic)
+    mid = ((size > gap + 1e-9).mean() + (size >= gap - 1e-9).mean()) / 2
+    assert table.loc["balanced_accuracy", "p"] == pytest.approx(mid, abs=0.02)
+
+
+def test_a_clear_lead_is_told_and_is_antisymmetric():
+    predictions, names, *_ = two_contestants(n_per_class=30, sharpness=(3.5, 1.0))
+    ahead = differences(predictions, names, reference="engineered", n_bootstrap=400, seed=0)
+    behind = differences(predictions, names, reference="mil", n_bootstrap=400, seed=0)
+    assert (ahead["verdict"] == "ahead").all()
+    assert (behind["verdict"] == "behind").all()
+    np.testing.assert_allclose(ahead["value"], -behind["value"], atol=1e-12)
+    np.testing.assert_allclose(ahead["low"], -behind["high"], atol=1e-12)
+    np.testing.assert_allclose(ahead["p"], behind["p"])
+
+
+def test_equal_contestants_show_no_difference_and_a_p_of_one_half_or_more():
+    _, names, _, one, _ = two_contestants()
+    same, _ = prediction_table(np.repeat(np.arange(3), 10), 3, {"a": one, "b": one})
+    table = differences(same, names, reference="a", n_bootstrap=100, seed=0)
+    assert (table["verdict"] == "no evidence of a difference").all()
+    assert (table["value"] == 0).all()
+    assert (table["p"] >= 0.5).all()
+
+
+def test_scale_of_the_logits_does_not_matter_to_auroc_and_its_test():
+    predictions, names, truth, one, two = two_contestants(n_classes=2)
+    scaled, _ = prediction_table(truth, 2, {"mil": 50 * one, "engineered": two})
+    for table in (predictions, scaled):
+        table["row"] = differences(table, names, reference="engineered", n_bootstrap=100, seed=0)["p"][1]
+    assert predictions["row"][0] == scaled["row"][0]
+
+
+def test_few_clusters_give_no_interval_and_say_so():
+    predictions, names, *_ = two_contestants(plates=[f"P{i % 4}" for i in range(30)])
+    table = scores(predictions, names, unit="Metadata_Plate", n_bootstrap=50, seed=0)
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert (table["note"] == "no interval: 4 plates, 5 or more are wanted").all()
+    assert (table["n_unit"] == 4).all()
+    gaps = differences(predictions, names, reference="engineered", unit="Metadata_Plate", n_bootstrap=50, seed=0)
+    assert (gaps["verdict"] == "no evidence of a difference").all()
+    assert "[no interval]" in verdict_sentence(gaps.iloc[0])
+
+
+def test_wells_that_share_a_plate_widen_the_interval():
+    """Plates right or wrong as a whole: 10 units, not 100 wells."""
+    truth, plate = np.tile([0, 1], 50), np.repeat(np.arange(10), 10)
+    logits = np.eye(2)[np.where(plate < 7, truth, 1 - truth)]
+    predictions, names = prediction_table(truth, 2, {"mil": logits}, plates=[f"P{p}" for p in plate])
+    wide, narrow = (
+        scores(predictions, names, unit=unit, n_bootstrap=500, seed=0).query("metric == 'balanced_accuracy'").iloc[0]
+        for unit in ("Metadata_Plate", "well")
+    )
+    assert wide["unit"] == "plate"
+    assert wide["high"] - wide["low"] > 2.5 * (narrow["high"] - narrow["low"])
+    assert wide["low"] < 0.45
+
+
+def test_repeats_of_a_well_are_one_well():
+    predictions, names, *_ = two_contestants()
+    twice = pd.concat([predictions, predictions.assign(repeat=1)])
+    pd.testing.assert_frame_equal(
+        scores(predictions, names, n_bootstrap=50, seed=0), scores(twice, names, n_bootstrap=50, seed=0)
+    )
+
+
+def test_contestants_on_other_wells_are_refused():
+    predictions, names, *_ = two_contestants()
+    for wrong, word in (
+        (predictions.iloc[1:], "other wells"),
+        (predictions.assign(true="x"), "'x'"),
+        (predictions.assign(role="new"), "out_of_fold"),
+    ):
+        with pytest.raises(InputError, match=word):
+            scores(wrong, names, n_bootstrap=10, seed=0)
+    with pytest.raises(InputError, match="'cnn'"):
+        differences(predictions, names, reference="cnn", n_bootstrap=10, seed=0)
+    with pytest.raises(InputError, match="'Metadata_Compound'"):
+        scores(predictions, names, unit="Metadata_Compound", n_bootstrap=10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "metric", "value", "expected"),
+    [
+        ("behind", "macro_auroc", -0.04, "mil is behind engineered by 0.04 [0.03, 0.05] macro AUROC over 9 wells"),
+        ("ahead", "log_loss", -0.04, "mil is ahead of engineered by 0.04 [0.03, 0.05] log loss (less is better)"),
+        ("behind", "log_loss", 0.04, "mil is behind engineered by 0.04 [0.03, 0.05] log loss (less is better)"),
+        ("no evidence of a difference", "macro_f1", -0.04, "between mil and engineered: -0.04 [-0.05, -0.03] macro F1"),
+    ],
+)
+def test_sentences(verdict, metric, value, expected):
+    row = {"contestant": "mil", "reference": "engineered", "metric": metric, "value": value, "p": 0.01, "n": 9}
+    row |= {"low": value - 0.01, "high": value + 0.01, "n_unit": 9, "unit": "well", "verdict": verdict}
+    assert expected in verdict_sentence(row)
+
+
+def coverage(runs, n_per_class, n_classes, sharpness, seed):
+    """Fraction of intervals that hold the true balanced accuracy and log loss."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(n_classes), 10000)
+    (logits,) = draw_logits(truth, n_classes, [sharpness], 0.0, rng)
+    true = plain_score(logits, truth, np.ones((1, len(truth)))).overall
+    inside = dict.fromkeys(METRICS, 0)
+    truth = np.repeat(np.arange(n_classes), n_per_class)
+    for run in range(runs):
+        (logits,) = draw_logits(truth, n_classes, [sharpness], 0.0, rng)
+        predictions, names = prediction_table(truth, n_classes, {"mil": logits})
+        table = scores(predictions, names, n_bootstrap=300, seed=run).set_index("metric")
+        for metric in METRICS:
+            inside[metric] += table.loc[metric, "low"] <= true[metric][0] <= table.loc[metric, "high"]
+    return {metric: count / runs for metric, count in inside.items()}
+
+
+def rejections(runs, n_per_class, n_classes, sharpness, seed):
+    """Fraction of null contests in which p is below 0.05, and in which a lead is told."""
+    small, told = dict.fromkeys(METRICS, 0), dict.fromkeys(METRICS, 0)
+    for run in range(runs):
+        case = two_contestants(n_per_class, n_classes, (sharpness, sharpness), 0.5, seed + run)
+        table = differences(case[0], case[1], reference="engineered", n_bootstrap=300, seed=run).set_index("metric")
+        for metric in METRICS:
+            small[metric] += table.loc[metric, "p"] < 0.05
+            told[metric] += table.loc[metric, "verdict"] != "no evidence of a difference"
+    return {m: n / runs for m, n in small.items()}, {m: n / runs for m, n in told.items()}
+
+
+def test_intervals_and_tests_are_sane_in_a_few_simulated_contests():
+    covered = coverage(25, 20, 2, 1.2, seed=0)
+    assert min(covered.values()) >= 0.8
+    small, _ = rejections(25, 20, 2, 1.2, seed=0)
+    assert max(small.values()) <= 0.2
+
+
+@pytest.mark.full
+def test_intervals_cover_at_40_wells():
+    """Averaged over how good a contestant is, since the exact coverage of a proportion jumps with it."""
+    settings = [(n, k, d) for n, k in ((20, 2), (10, 4)) for d in (0.8, 1.2, 1.6, 2.0)]
+    covered = pd.DataFrame([coverage(120, *setting, seed=i) for i, setting in enumerate(settings)])
+    assert 0.93 <= covered["balanced_accuracy"].mean() <= 0.97
+    assert 0.93 <= covered["macro_f1"].mean() <= 0.975
+    assert 0.92 <= covered["log_loss"].mean() <= 0.97
+    assert covered["macro_auroc"].mean() >= 0.94  # wide near 1, on purpose
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("n_per_class", "n_classes", "sharpness"), [(20, 2, 1.2), (10, 4, 1.5)])
+def test_null_contests_are_rejected_at_the_level(n_per_class, n_classes, sharpness):
+    small, told = rejections(500, n_per_class, n_classes, sharpness, seed=10**6)
+    assert all(0.03 <= fraction <= 0.07 for fraction in small.values()), small
+    assert all(0.02 <= fraction <= 0.07 for fraction in told.values()), told
+
+
+def test_chance_is_told_from_more_than_chance():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], 12)
+    sharp, blunt = draw_logits(truth, 3, (2.0, 0.0), 0.0, rng)
+    predictions, names = prediction_table(truth, 3, {"mil": sharp, "null": blunt})
+    table = chance_test(predictions, names, n_permutations=500, seed=0)
+    expected = plain_score(sharp, truth, np.ones((1, 36))).overall
+    own = table[table["contestant"] == "mil"].set_index("metric")
+    assert own.loc["macro_auroc", "value"] == pytest.approx(expected["macro_auroc"][0])
+    assert own.loc["balanced_accuracy", "value"] == pytest.approx(expected["balanced_accuracy"][0])
+    assert (own["p"] < 0.01).all()
+    assert (table[table["contestant"] == "null"]["p"] > 0.05).all()
+
+
+@pytest.mark.full
+def test_permuted_labels_are_rejected_at_the_level():
+    """200 times: 60 wells x 300 features whose labels were dealt at random."""
+    rng = np.random.default_rng(1)
+    classes, count = ["a", "b", "c", "d"], 0
+    features = rng.normal(size=(60, 30)) @ rng.normal(size=(30, 300)) + rng.normal(size=(60, 300))
+    keys = pd.DataFrame(
+        {"Metadata_Plate": "P1", "Metadata_Well": [f"{'ABCDE'[i // 12]}{i % 12 + 1:02d}" for i in range(60)]}
+    )
+    names = [f"Cells_Texture_Feature{j}_DNA" for j in range(300)]
+    table = pd.concat([keys.assign(Metadata_Count_Cells=9), pd.DataFrame(features, columns=names)], axis=1)
+    regression = partial(LogisticRegression, C=0.1, class_weight="balanced", max_iter=5000)
+    engineered = partial(
+        fit_predict, columns=["Cells_*"], classifier=regression, normalize=fit_robust_z, select=select_features
+    )
+    for run in range(200):
+        wells = keys.assign(label=rng.permutation(np.repeat(classes, 15)))
+        folds = by_well(wells, n_folds=4, seed=run)
+        predictions = baseline_predictions(wells, table, folds, {"engineered": engineered}, classes, seed=run)
+        p = chance_test(predictions, classes, n_permutations=500, seed=run).set_index("metric")["p"]
+        count += p["balanced_accuracy"] < 0.05
+    assert 0.02 <= count / 200 <= 0.09

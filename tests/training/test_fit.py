@@ -1,0 +1,139 @@
+import warnings
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from cellpheno.errors import InputError
+from cellpheno.models.encoders import SmallResNet
+from cellpheno.models.pooling import NoisyAnd
+from cellpheno.training.checkpoint import load_model
+from cellpheno.training.fit import class_weights
+from cellpheno.training.predict import predict_wells
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def held_out(plate):
+    """Training, validation and test wells: six, one and two a class."""
+    number = plate["Metadata_Well"].str[1:].astype(int)
+    filled = plate["Metadata_Well"] != "D01"
+    return plate[(number <= 6) & filled], plate[number == 7], plate[number >= 8]
+
+
+def auroc(predictions, wells, classes):
+    truth = wells.set_index("Metadata_Well").loc[predictions["Metadata_Well"], "label"]
+    scores = predictions[[f"prob_{name}" for name in classes]].to_numpy()
+    return roc_auc_score(truth, scores, multi_class="ovr", labels=list(classes))
+
+
+@pytest.fixture(scope="module")
+def learned(plate, recipe, trainer_of, tmp_path_factory):
+    train, validation, test = held_out(plate)
+    folder = recipe.fit(train, validation, tmp_path_factory.mktemp("learned"), trainer=trainer_of(10))
+    return predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits), folder
+
+
+def test_attention_learns_the_classes_of_wells_it_has_not_seen(learned, plate, recipe):
+    (predictions, _), _ = learned
+    assert auroc(predictions, plate, recipe.classes) > 0.9
+
+
+def test_attention_finds_the_planted_cells_and_shuffled_attention_does_not(learned, plate):
+    (_, instances), _ = learned
+    found, shuffled = [], []
+    rng = np.random.default_rng(0)
+    for _, well in plate[plate["responders"].map(len) > 0].iterrows():
+        cells = instances[instances["Metadata_Well"] == well["Metadata_Well"]]
+        if len(cells):
+            truth = cells["Metadata_ObjectNumber"].isin(well["responders"])
+            found.append(roc_auc_score(truth, cells["weight"]))
+            shuffled += [roc_auc_score(truth, rng.permutation(cells["weight"])) for _ in range(5)]
+    assert np.median(found) > 0.8
+    assert abs(np.mean(shuffled) - 0.5) < 0.05
+
+
+def test_shuffled_labels_teach_nothing(plate, recipe, trainer_of, tmp_path):
+    train, validation, test = held_out(plate)
+    wrong = train.assign(label=np.roll(train["label"].to_numpy()[np.argsort(train.index % 6, kind="stable")], 1))
+    folder = recipe.fit(wrong, validation, tmp_path, trainer=trainer_of(4))
+    predictions, _ = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
+    assert auroc(predictions, plate, recipe.classes) < 0.8
+
+
+def test_history_has_a_row_an_epoch_and_the_card_names_the_best(learned):
+    folder = learned[1]
+    history = pd.read_csv(folder / "history.csv")
+    assert list(history) == ["epoch", "train_loss", "val_loss", "val_balanced_accuracy", "learning_rate"]
+    assert history["epoch"].tolist() == list(range(len(history)))
+    assert load_model(folder).card["training"]["best_epoch"] == history["val_loss"].idxmin()
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(recipe, few, trained, tmp_path):
+    torch.rand(3)  # what went before must not matter
+    again, other = recipe.fit(*few, tmp_path / "again"), recipe.fit(*few, tmp_path / "other", seed=1)
+    for name in ("model.safetensors", "card.json", "history.csv"):
+        assert (again / name).read_bytes() == (trained / name).read_bytes()
+    assert (other / "model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
+
+
+def test_training_leaves_random_numbers_and_threads_as_they_were(recipe, few, tmp_path):
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    recipe.fit(*few, tmp_path, threads=1 if threads > 1 else 2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_a_byte(recipe, few, trained, tmp_path, workers):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # Python 3.12 and threads
+        folder = recipe.fit(*few, tmp_path, data=partial(recipe.data, num_workers=workers))
+    assert (folder / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_training_says_nothing(recipe, few, tmp_path, capfd, caplog):
+    recipe.fit(*few, tmp_path)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err, caplog.text) == ("", "", "")
+
+
+def test_without_validation_wells_the_last_epoch_is_kept(recipe, few, tmp_path):
+    train, validation = few
+    folder = recipe.fit(train, validation.iloc[:0], tmp_path)
+    assert load_model(folder).card["training"]["best_epoch"] == 1
+    assert pd.read_csv(folder / "history.csv")["val_loss"].isna().all()
+
+
+def test_patience_ends_the_training(recipe, few, trainer_of, tmp_path):
+    still = partial(torch.optim.SGD, lr=1e-12)  # the weights do not move, so the loss never falls again
+    folder = recipe.fit(*few, tmp_path, trainer=trainer_of(40), optimizer=still, scheduler=None, patience=2)
+    history = pd.read_csv(folder / "history.csv")
+    assert len(history) == load_model(folder).card["training"]["best_epoch"] + 3 < 40
+
+
+def test_noisy_and_trains_with_its_two_losses(recipe, few, tmp_path):
+    model, card = load_model(recipe.fit(*few, tmp_path, pooling=NoisyAnd))
+    assert card["pooling"] == {"_target_": "cellpheno.models.pooling.NoisyAnd", "slope": 10.0}
+    assert model.pooling.threshold_logit.abs().sum() > 0
+    predictions, instances = predict_wells(model, card, few[1], limits=recipe.limits)
+    assert predictions[[f"score_{name}" for name in recipe.classes]].to_numpy().max() <= 1
+    assert instances["weight"].isna().all()
+
+
+def test_class_without_a_training_well_is_refused(recipe, few, tmp_path):
+    train, validation = few
+    with pytest.raises(InputError, match=r"\['spots'\] have no training well"):
+        recipe.fit(train[train["label"] != "spots"], validation, tmp_path)
+
+
+def test_class_weights_make_classes_count_alike():
+    labels = ["a"] * 6 + ["b"] * 3 + ["c"]
+    weights = dict(zip("abc", class_weights(labels, "abc").tolist(), strict=True))
+    shares = [labels.count(name) * weights[name] for name in "abc"]
+    assert shares == pytest.approx([10 / 3] * 3)
