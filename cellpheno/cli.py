@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 a bug, 2 refused before work, 3 finished with something le
 
 import argparse
 import ast
-import errno
 import importlib.metadata
 import inspect
 import logging
@@ -22,7 +21,6 @@ from cellpheno.errors import InputError, Stopped
 
 STAGES = Path(__file__).parent / "stages"
 STEPS = ("run", "simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report")
-DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS}
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
 USAGE = """\
 usage: cellpheno STEP [key=value ...] [-m] [--cfg job] [--config-dir DIR]
@@ -38,7 +36,7 @@ cellpheno STEP --help   keys and options of a step
 --config-dir DIR        groups of your own, such as DIR/experiment/mine.yaml
 --version
 
-Exit codes: 0 done, 1 a bug, 2 refused before work, 3 finished with something left out, 4 stopped, run it again to resume.
+Exit codes: 0 done, 1 a bug, 2 refused before work, 3 something was left out, 4 stopped: run it again to resume
 """
 
 
@@ -60,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Stopped, KeyboardInterrupt) as error:
         return _say(4, "stopped", str(error) or "interrupted", "run the same command again to resume")
     except OSError as error:
-        if error.errno in DISK_FAULTS:
+        from cellpheno.plates.commit import storage_is_lost
+
+        if storage_is_lost(error):
             return _say(4, "stopped", f"{error.strerror}: {error.filename}", "run the same command again to resume")
         return _bug()
     except Exception:
@@ -109,10 +109,11 @@ def _run(step: str, overrides: list[str], options: argparse.Namespace) -> int:
     for job, composed in zip(jobs, configs, strict=True):
         if len(jobs) > 1:
             print(f"--- {step} {' '.join(job)}", file=sys.stderr)
+        config.keep(step, composed)
         outcome = config.bind(step, composed)()
         codes.append(outcome.exit_code)
         print(outcome.path)
-    return max(codes, key=SEVERITY.index)
+    return max((int(code) for code in codes), key=SEVERITY.index)
 
 
 def _init(arguments: list[str], init: object) -> int:
@@ -138,7 +139,7 @@ def step_help(step: str, config_dir: Path | None = None) -> str:
     for key in keys:
         lines.append(f"  {key}={config.shown(composed, key)}")
         lines.append(f"      {meaning.get(key, '')}")
-    lines += ["", "Groups (the default first): GROUP=OPTION, and GROUP.KEY=VALUE for what an option takes (see --cfg job)"]
+    lines += ["", "Groups (default first): GROUP=OPTION, and GROUP.KEY=VALUE for what an option takes (see --cfg job)"]
     chosen_options = config.chosen_options(step)
     for group in [g for g in groups if g in composed or g == "experiment"]:
         first = chosen_options.get(group, [])

@@ -63,11 +63,11 @@ def describe(value: Any) -> Any:
     --------
     >>> from cellpheno.names import well_name
     >>> describe({"f": functools.partial(well_name, column=3), "n": (1, 2)})
-    {'f': {'_target_': 'cellpheno.names.well_name', 'column': 3}, 'n': [1, 2]}
+    {'f': {'_target_': 'cellpheno.names.well_name', '_partial_': True, 'column': 3}, 'n': [1, 2]}
     """
     if isinstance(value, functools.partial):
         settings = {**inspect.signature(value.func).bind_partial(*value.args).arguments, **value.keywords}
-        return {"_target_": _name(value.func), **{key: describe(item) for key, item in settings.items()}}
+        return {**describe(value.func), **{key: describe(item) for key, item in settings.items()}}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -77,12 +77,14 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if callable(value):
-        return {"_target_": _name(value)}
+        return {"_target_": f"{value.__module__}.{value.__qualname__}", "_partial_": True}
     raise TypeError(f"{value!r} cannot be written as data: wanted plain values and functools.partial of callables")
 
 
 def build(data: Any) -> Any:
-    """Undo `describe`: nested components become ``functools.partial`` objects.
+    """Undo `describe`, and make what a config describes.
+
+    As in Hydra's configs, a component with ``_partial_: true`` becomes a ``functools.partial``; without it, it is called.
 
     Raises
     ------
@@ -91,11 +93,11 @@ def build(data: Any) -> Any:
 
     Examples
     --------
-    >>> build({"_target_": "cellpheno.names.well_name", "column": 3})("b")
+    >>> build({"_target_": "cellpheno.names.well_name", "_partial_": True, "column": 3})("b")
     'B03'
     """
     if isinstance(data, Mapping):
-        settings = {str(key): build(item) for key, item in data.items() if key != "_target_"}
+        settings = {str(key): build(item) for key, item in data.items() if key not in ("_target_", "_partial_")}
         if "_target_" not in data:
             return settings
         target = resolve(str(data["_target_"]))
@@ -103,9 +105,6 @@ def build(data: Any) -> Any:
             inspect.signature(target).bind_partial(**settings)
         except TypeError as error:
             raise ConfigError(f"{data['_target_']}: {error}") from error
-        return functools.partial(target, **settings)
+        made = functools.partial(target, **settings)
+        return made if data.get("_partial_") else made()
     return [build(item) for item in data] if isinstance(data, list) else data
-
-
-def _name(value: Callable[..., Any]) -> str:
-    return f"{value.__module__}.{value.__qualname__}"

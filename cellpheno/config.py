@@ -1,11 +1,12 @@
 """Configuration: compose it, check it, make the call. The only file that imports hydra.
 
-A step is a function of ``cellpheno.stages``; the names of its parameters are its keys. ``conf/run.yaml`` holds every key
-with its default, and a step takes from it those that its signature names.
+A step is a function of ``cellpheno.stages``; the names of its parameters are its keys. ``conf/run.yaml`` holds every
+key with its default, and a step takes from it those that its signature names.
 """
 
 import difflib
 import functools
+import importlib
 import inspect
 import itertools
 import re
@@ -18,15 +19,14 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import cellpheno.conf
-from cellpheno.components import resolve
+from cellpheno.components import build, resolve
 from cellpheno.errors import ConfigError
+from cellpheno.plates.commit import commit_file
 
-CONF = Path(next(iter(cellpheno.conf.__path__)))
+CONF = Path(importlib.import_module("cellpheno.conf").__path__[0])
 _OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=+~]+)(?:=(?P<value>.*))?", re.DOTALL)
 _PLAIN_KINDS = (int, float, bool, str, Path, types.NoneType)
 
@@ -61,7 +61,9 @@ def load_config(step: str, *overrides: str, config_dir: Path | None = None) -> D
     known = _known(step, whole, _needed(step, whole))
     missing = [key for key in _flat(whole) if key.split(".")[0] in known and _is_missing(whole, key)]
     config = _own_keys(step, whole)
-    _raise([f"{key} is missing: set {key}=VALUE (see cellpheno {step} --help)" for key in missing] + check(step, config))
+    _raise(
+        [f"{key} is missing: set {key}=VALUE (see cellpheno {step} --help)" for key in missing] + check(step, config)
+    )
     return config
 
 
@@ -107,14 +109,20 @@ def _own_keys(step: str, whole: DictConfig) -> DictConfig:
     config = whole.copy()
     OmegaConf.resolve(config)
     names = parameters(step)
-    return config if names is None else OmegaConf.masked_copy(config, ["_target_", *(n for n in names if n in list(config))])
+    return (
+        config
+        if names is None
+        else OmegaConf.masked_copy(config, ["_target_", *(n for n in names if n in list(config))])
+    )
 
 
 def _known(step: str, whole: DictConfig, names: Iterable[str]) -> list[str]:
     """Keys of a step, and those that its keys refer to, such as ``plate`` in ``plates=[${plate}]``."""
     found = [str(key) for key in whole if key in list(names)]
     for key in found:  # grows while it is read
-        referred = re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(OmegaConf.masked_copy(whole, key), resolve=False)))
+        referred = re.findall(
+            r"\$\{(\w+)", str(OmegaConf.to_container(OmegaConf.masked_copy(whole, key), resolve=False))
+        )
         found += [name for name in referred if name in list(whole) and name not in found]
     return found
 
@@ -147,8 +155,15 @@ def bind(step: str, config: DictConfig) -> Callable[[], Any]:
     steps = [step] if parameters(step) is not None else config.steps
     hints = {name: hint for one in steps for name, hint in typing.get_type_hints(step_function(one)).items()}
     settings = {str(k): v for k, v in config.items() if k != "_target_" and not OmegaConf.is_missing(config, str(k))}
-    made = {key: instantiate(value, _convert_="all") if _is_node(value) else value for key, value in settings.items()}
+    made = {key: build(OmegaConf.to_container(value, resolve=True)) if _is_node(value) else value for key, value in settings.items()}
     return functools.partial(function, **{k: _as_path(v, hints.get(k)) for k, v in made.items()})
+
+
+def keep(step: str, config: DictConfig) -> None:
+    """Write the configuration into the run's folder, where the step has one."""
+    if "output" in config:
+        with commit_file(Path(config.output) / "config" / f"{step}.yaml") as temporary:
+            temporary.write_text(to_yaml(config), encoding="utf-8")
 
 
 def to_yaml(config: DictConfig) -> str:
@@ -189,9 +204,9 @@ def shown(config: DictConfig, key: str) -> str:
     """Value of a key as a person would type it; ``???`` is a value that must be given."""
     if OmegaConf.is_missing(config, key):
         return "???"
-    node = config._get_node(key)
-    raw = node._value() if not _is_node(node) else OmegaConf.to_container(node, resolve=False)
-    return "null" if raw is None else str(raw)
+    value = config[key]
+    plain = OmegaConf.to_container(value, resolve=False) if isinstance(value, DictConfig | ListConfig) else value
+    return "null" if plain is None else str(plain)
 
 
 def chosen_options(step: str) -> dict[str, list[str]]:
@@ -218,7 +233,7 @@ def _nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
             yield key, config
         for name in config:
             if not OmegaConf.is_missing(config, str(name)):
-                yield from _nodes(config._get_node(name), f"{key}.{name}" if key else str(name))
+                yield from _nodes(config._get_node(name), f"{key}.{name!s}" if key else str(name))
     elif isinstance(config, ListConfig) and not config._is_none() and not config._is_missing():
         for index in range(len(config)):
             yield from _nodes(config._get_node(index), f"{key}[{index}]")
@@ -239,7 +254,9 @@ def _signature_faults(key: str, node: DictConfig, target: Callable[..., Any]) ->
     if key and not node.get("_partial_", False):
         required = [n for n, p in signature.parameters.items() if p.default is p.empty and p.kind <= p.KEYWORD_ONLY]
         required = [n for n in required if signature.parameters[n].kind is not inspect.Parameter.VAR_POSITIONAL]
-        faults += [f"{dotted}{name} is missing: {node['_target_']} needs it" for name in required if name not in settings]
+        faults += [
+            f"{dotted}{name} is missing: {node['_target_']} needs it" for name in required if name not in settings
+        ]
     return faults
 
 
@@ -280,8 +297,8 @@ def _group_fault(override: Override, groups: Mapping[str, Sequence[str]]) -> str
     unknown = [o for o in options if o not in groups[group] and o not in ("null", "")]
     if not unknown:
         return None
-    listed = ", ".join(groups[group])
-    return f"{group}={override.value}: no option {', '.join(unknown)}{nearest(unknown[0], groups[group])}; options: {listed}"
+    told = f"{', '.join(unknown)}{nearest(unknown[0], groups[group])}; options: {', '.join(groups[group])}"
+    return f"{group}={override.value}: no option {told}"
 
 
 def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
@@ -289,7 +306,7 @@ def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[
     if top in ("hydra", "experiment"):
         return None
     names = parameters(step)
-    known = _known(step, base, [key for key in (base if names is None else names) if key != "_target_"])
+    known = _known(step, base, [str(key) for key in (base if names is None else names) if key != "_target_"])
     if top in list(base) and top not in known:
         return f"{top} is no key of {step}, which takes: {', '.join(known)}"
     if override.sign in ("+", "++") or override.key.split("@")[0] in groups:
@@ -303,14 +320,16 @@ def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[
 def _flat(config: Any, key: str = "") -> list[str]:
     if not isinstance(config, DictConfig) or config._is_none() or config._is_missing():
         return [key] if key else []
-    below = [name for child in config for name in _flat(config._get_node(child), f"{key}.{child}" if key else str(child))]
+    below = [
+        name for child in config for name in _flat(config._get_node(child), f"{key}.{child!s}" if key else str(child))
+    ]
     return ([key] if key else []) + [name for name in below if not name.endswith("_")]
 
 
 def _is_missing(config: DictConfig, key: str) -> bool:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
-    return isinstance(node, DictConfig) and node._get_node(name)._is_missing()
+    return isinstance(node, DictConfig) and OmegaConf.is_missing(node, name)
 
 
 def _as_text(step: str, override: Override, base: DictConfig) -> Override:

@@ -16,7 +16,14 @@ ACQUISITION = "Metadata_Acquisition"
 OBJECT = "Metadata_ObjectNumber"
 CELL_KEYS = (PLATE, WELL, SITE, OBJECT)
 COMPARTMENTS = ("Cells", "Nuclei", "Cytoplasm")
-PLATE_FORMATS = {6: (2, 3), 24: (4, 6), 48: (6, 8), 96: (8, 12), 384: (16, 24), 1536: (32, 48)}  # wells: (rows, columns)
+PLATE_FORMATS = {
+    6: (2, 3),
+    24: (4, 6),
+    48: (6, 8),
+    96: (8, 12),
+    384: (16, 24),
+    1536: (32, 48),
+}  # wells: (rows, columns)
 
 _WELL = re.compile(r"([A-Za-z]{1,2})[-/_ ]?(\d{1,2})")
 

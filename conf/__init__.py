@@ -1,0 +1,1 @@
+"""The configuration: one file a step, one folder a parameter."""

@@ -34,7 +34,7 @@ def test_a_misspelt_component_is_named():
 def test_a_component_survives_being_written_down():
     part = functools.partial(well_name, column=3)
     data = describe({"outer": [part]})
-    assert data == {"outer": [{"_target_": "cellpheno.names.well_name", "column": 3}]}
+    assert data == {"outer": [{"_target_": "cellpheno.names.well_name", "_partial_": True, "column": 3}]}
     assert build(data)["outer"][0]("B") == "B03"
     assert describe(build(data)) == data
 

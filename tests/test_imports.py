@@ -28,7 +28,7 @@ ALLOWED = {
     "stages": LOW
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
     | {"batch", "report"},
-    "config": LOW | {"stages", "conf"},
+    "config": LOW | {"stages", "conf", "plates"},
     "cli": LOW | {"stages", "config"},
 }
 FORBIDDEN = {"compare": {"torch"}, "measure": {"torch", "zarr"}, "profiles": {"torch"}, "models": {"zarr", "hydra"}}

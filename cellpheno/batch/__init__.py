@@ -1,0 +1,1 @@
+"""Units of work over workers, and the ledger of what is done."""

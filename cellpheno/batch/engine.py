@@ -1,6 +1,5 @@
 """Units over workers: skip what is done by its key, do the rest, commit each, go on after a bad one."""
 
-import errno
 import logging
 import multiprocessing
 import os
@@ -21,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cellpheno.batch.ledger import USABLE, commit_step, is_done, manifest, read_record
 from cellpheno.batch.locks import unit_lock
 from cellpheno.errors import DamagedInput, Stopped
+from cellpheno.plates.commit import storage_is_lost
 
 log = logging.getLogger("cellpheno")
 
-STORAGE_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS}
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -93,7 +92,9 @@ def run_jobs(
             bugs += [f"{job.unit}: {entry['messages'][-1]}"] if entry.get("bug") else []
             log.warning("%s %s: %s: %s", step, job.unit, entry["status"], "; ".join(entry["messages"]))
         if failed > limit:
-            raise Stopped(f"{step}: {failed} of {len(jobs)} units failed, more than max_failed={limit}; see {folder}/ledger")
+            raise Stopped(
+                f"{step}: {failed} of {len(jobs)} units failed, more than max_failed={limit}; see {folder}/ledger"
+            )
     entries = {job.unit: read_record(folder, job.unit).get(step, {}) for job in jobs}
     if pending:
         counts = Counter(entry.get("status", "failed") for entry in entries.values())
@@ -135,7 +136,7 @@ def do_job(step: str, job: Job, folder: Path, root: Path) -> dict[str, Any]:
         except Stopped:
             raise
         except OSError as error:
-            if error.errno in STORAGE_FAULTS:
+            if storage_is_lost(error):
                 raise Stopped(f"{step} {job.unit}: {error.strerror}: {error.filename}") from error
             return _unexpected(step, job, folder, error)
         except Exception as error:

@@ -1,7 +1,7 @@
 """The ledger: one JSON record a unit (a well of a plate, a fold of a run), rewritten whole as each step commits.
 
-A record is the commit point: output without a record is redone. It holds, a step: the key, the status, messages that name
-files, the manifest (size and SHA-256 of every file that the step wrote) and what later steps need to know.
+A record is the commit point: output without a record is redone. It holds, a step: the key, the status, messages that
+name files, the manifest (size and SHA-256 of every file that the step wrote) and what later steps need to know.
 """
 
 import json

@@ -14,14 +14,12 @@ from cellpheno.compare.metrics import (
     LOWER_IS_BETTER,
     METRICS,
     Floats,
-    Ints,
     auroc_rows,
     count_metrics,
     log_losses,
     log_odds,
     score,
 )
-from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
@@ -36,7 +34,6 @@ from cellpheno.compare.resampling import (
     unit_name,
 )
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
 
 AHEAD, BEHIND, NO_DIFFERENCE = "ahead", "behind", "no evidence of a difference"
 
@@ -169,52 +166,11 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     metric = names.get(str(row["metric"]), str(row["metric"]).replace("_", " "))
     bounds = "[no interval]" if np.isnan(low) else f"[{_plain(low)}, {_plain(high)}]"
     units = "" if row["unit"] == "well" else f", {row['n_unit']} {row['unit']}s"
-    figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
+    small = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} ({small})."
     if row["verdict"] == NO_DIFFERENCE:
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
-
-
-def chance_test(
-    predictions: pd.DataFrame, classes: Sequence[str], *, n_permutations: int = 1000, seed: int
-) -> pd.DataFrame:
-    """Test each contestant against labels that were dealt at random to the same wells.
-
-    With one repeat the labels are permuted within folds, since the classes of a held-out fold and of its training
-    part are not independent; with several they are permuted over all wells.
-
-    Returns
-    -------
-    DataFrame
-        ``contestant, split, metric, value, p`` for balanced accuracy and macro AUROC; one-sided, mid-p.
-    """
-    rows = []
-    out_of_fold = predictions[predictions["role"] == OUT_OF_FOLD]
-    for contest in contests(predictions, classes, "well"):
-        here = out_of_fold[out_of_fold["split"] == contest.split]
-        one = here.drop_duplicates([PLATE, WELL]).sort_values([PLATE, WELL])
-        fold = one["fold"].to_numpy() if here["repeat"].nunique() == 1 else np.zeros(len(one), dtype=np.intp)
-        rng = generator(seed, "chance", contest.split)
-        labels = np.tile(contest.truth, (1 + n_permutations, 1))  # (1 + R, n)
-        for members in (np.flatnonzero(fold == f) for f in np.unique(fold)):
-            labels[1:, members] = rng.permuted(labels[1:, members], axis=1)
-        for contestant, logits in contest.logits.items():
-            for metric, values in _relabelled(logits, labels).items():
-                p = ((values > values[0] + 1e-12).mean() + (values >= values[0] - 1e-12).mean()) / 2
-                rows.append((contestant, contest.split, metric, values[0], p))
-    return pd.DataFrame(rows, columns=["contestant", "split", "metric", "value", "p"])
-
-
-def _relabelled(logits: Floats, labels: Ints) -> dict[str, Floats]:
-    """Balanced accuracy and macro AUROC of fixed logits (n, K) for rows of labels (R, n) with equal counts."""
-    odds, predicted, areas, recalls = log_odds(logits), logits.argmax(axis=1), [], []
-    for k in range(logits.shape[1]):
-        positive = (labels == k).astype(np.float64)  # (R, n)
-        n = positive[0].sum()
-        wins = positive @ rankdata(odds[:, k]) - n * (n + 1) / 2
-        areas.append(wins / (n * (labels.shape[1] - n)))
-        recalls.append(positive @ (predicted == k) / n)
-    return {"balanced_accuracy": np.mean(recalls, axis=0), "macro_auroc": np.mean(areas, axis=0)}
 
 
 def _bounds(

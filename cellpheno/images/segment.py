@@ -103,7 +103,7 @@ def threshold_propagation(
     )
     seeds = find_nuclei(dna, mask, smoothing, split, split_distance, min_diameter, max_diameter)
     if cells is None:
-        grown = segmentation.expand_labels(seeds, cell_distance)  # type: ignore[no-untyped-call]
+        grown = segmentation.expand_labels(seeds, cell_distance)
     else:
         body = _channel(image, channels, cells, metadata)
         grown = grow_cells(
@@ -223,7 +223,7 @@ def find_nuclei(
             height = ndimage.gaussian_filter(image.astype(np.float64), smoothing)
         peaks = filled & (height == ndimage.maximum_filter(height, size=2 * round(split_distance / 2) + 1))
         peaks |= filled & ~np.isin(labels, labels[peaks])  # an object in the shade of a higher one is kept whole
-        labels = segmentation.watershed(-height, ndimage.label(peaks, TOUCHING)[0], mask=filled)  # type: ignore[no-untyped-call]
+        labels = segmentation.watershed(-height, ndimage.label(peaks, TOUCHING)[0], mask=filled)
     areas = np.bincount(labels.ravel())
     return _renumber((areas >= min_area) & (areas <= max_area))[labels]
 

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: encoders, poolings, transforms and the classifier."""

@@ -123,7 +123,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (N, n_in, y, x) to (N, n_out, y / stride, x / stride)."""
+        """Turn maps (N, n_in, y, x) into maps (N, n_out, y / stride, x / stride)."""
         return relu(self.second(self.first(maps)) + self.shortcut(maps))
 
 

@@ -2,12 +2,13 @@
 
 Axes: N instances, B bags, K classes, d features, c y x of a crop.
 
-A pooling of scores has the head before it: instance features -> instance logits -> pooled class scores. Their P_k, one
-yes-or-no question a class, do not sum to one; a linear layer on them makes the bag's logits, and both are trained, after
-Kraus et al. 2016: ``loss = sum_k BCE(P_k, t_k) + CE(softmax(W P + c), t)``.
+A pooling of scores has the head before it: instance features -> instance logits -> pooled class scores. Their P_k,
+one yes-or-no question a class, do not sum to one; a linear layer on them makes the bag's logits, and both are trained,
+after Kraus et al. 2016: ``loss = sum_k BCE(P_k, t_k) + CE(softmax(W s + c), t)``. There the layer sees P, here its
+logit s, in which a rare class differs from an absent one; W starts as the identity.
 
-A pooling of features has the head behind it: instance features -> bag features -> bag logits. The head is linear and the
-weights of a bag sum to one, so a bag's logit is the weighted mean of the logits of its instances: what the head says of
+A pooling of features has the head behind it: instance features -> bag features -> bag logits. The head is linear and
+the weights of a bag sum to one, so a bag's logit is the weighted mean of its instances' logits: what the head says of
 one cell and its attention together are the cell's exact share in the verdict.
 """
 
@@ -86,6 +87,8 @@ class MILClassifier(pl.LightningModule):
     (torch.Size([2, 2]), [0.5, 0.5, 1.0])
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -116,7 +119,7 @@ class MILClassifier(pl.LightningModule):
         self.head = nn.Linear(cast(int, encoder.n_features), n_classes)
         self.bag_head = nn.Linear(n_classes, n_classes) if pooling.pools == "scores" else None
         if self.bag_head is not None:
-            nn.init.eye_(self.bag_head.weight)  # at the start each class's score speaks for its own class
+            nn.init.eye_(self.bag_head.weight)  # at the start each score speaks for its own class
             nn.init.zeros_(self.bag_head.bias)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.optimizer, self.scheduler, self.augment = optimizer, scheduler, augment
@@ -124,7 +127,7 @@ class MILClassifier(pl.LightningModule):
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
-        """Instances (N, c, y, x) of bags ``bag`` (N,) to the bags' logits and what each instance has to do with them."""
+        """Instances (N, c, y, x) of bags ``bag`` (N,) to what is said of the bags and of each instance."""
         return self.classify(self.embed(instances), bag, n_bags)
 
     def embed(self, instances: Tensor) -> Tensor:
@@ -132,7 +135,7 @@ class MILClassifier(pl.LightningModule):
         instances = instances.contiguous(memory_format=self.layout)
         if self.training:
             return cast(Tensor, self.encoder(instances))
-        return torch.cat([self.encoder(piece) for piece in instances.split(self.piece)])
+        return torch.cat([self.encoder(piece) for piece in torch.split(instances, self.piece)])
 
     def classify(self, features: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
         """Features (N, d) of bags ``bag`` (N,) to the bags' logits."""
@@ -140,10 +143,10 @@ class MILClassifier(pl.LightningModule):
         instance_logits = self.head(features)  # (N, K)
         if self.bag_head is not None:
             scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
-            return BagOutput(self.bag_head(scores.sigmoid()), None, instance_logits, scores)
-        weights = self.pooling.weights(features, bag, n_bags) if hasattr(self.pooling, "weights") else None
+            return BagOutput(self.bag_head(scores), None, instance_logits, scores)
+        weigh = getattr(self.pooling, "weights", None)
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
-        return BagOutput(logits, weights, instance_logits, None)
+        return BagOutput(logits, weigh and weigh(features, bag, n_bags), instance_logits, None)
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
         """Mean loss of a batch with labels (B,)."""
@@ -202,7 +205,7 @@ def balanced_accuracy(labels: Tensor, predicted: Tensor) -> Tensor:
     0.8333333730697632
     """
     hits = (labels == predicted).float()
-    return torch.stack([hits[labels == k].mean() for k in labels.unique()]).mean()
+    return torch.stack([hits[labels == k].mean() for k in sorted(set(labels.tolist()))]).mean()
 
 
 def build_classifier(

@@ -1,0 +1,1 @@
+"""The steps: one plain function each, in a file of its name."""

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from cellpheno.profiles.aggregate import aggregate
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
 
-Baselines = Mapping[str, Callable[..., object]]
+Baselines = Mapping[str, Callable[..., Any]]
 
 
 def compare(
@@ -71,12 +72,12 @@ def compare(
     """
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
     mil = output / "predictions-mil.parquet"
-    cells = {(w.folder, getattr(w, WELL)): read_record(Path(w.folder), getattr(w, WELL)) for w in plan.usable.itertuples()}
+    records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",
         wells=plan.wells.drop(columns="folder").astype(str).to_dict("list"),
         folds=plan.folds.astype(str).to_dict("list"),
-        cells=[input_hashes(record, "measure") for record in cells.values()],
+        cells=[input_hashes(record, "measure") for record in records],
         mil=read_record(output, "predict").get("predict", {}).get("files", {}),
         baselines=baselines,
         settings=[plan.classes, reference, unit, n_bootstrap, dose, dose_by, seed],
@@ -103,7 +104,7 @@ def _compare(
     features = well_features(plan.usable)
     own = baseline_predictions(plan.usable, features, plan.folds, baselines, plan.classes, seed, plan.not_trained)
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
-    chance = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
+    chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
     tables = {
         "predictions": predictions,
         "scores": scores(predictions, plan.classes, **chance),

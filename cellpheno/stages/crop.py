@@ -4,6 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, crop_size, cut_crops, sample_cells, write_crops
 from cellpheno.names import OBJECT, SITE
 from cellpheno.plates.commit import commit_file, commit_folder
-from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.plates.plate import Field, Plate, open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.well_steps import do_wells, records_after
 
@@ -65,10 +66,10 @@ def _key(record: Record, work: "functools.partial[Result]") -> str:
 
 
 def _size_px(plate: Plate, crop_um: float | None, seed: int) -> int:
-    """Side of a crop in pixels: as asked, or from the cells of a seeded sample of wells (saved among the plate's facts)."""
+    """Side of a crop in pixels: as asked, or from the cells of a seeded sample of wells, a fact of the plate."""
     if crop_um is not None:
         if plate.pixel_size_um is None:
-            raise InputError(f"{plate.path} does not know its pixel size, so crop_um={crop_um} has no meaning; leave it out")
+            raise InputError(f"crop_um={crop_um}: {plate.path} does not know its pixel size; leave crop_um out")
         return max(8, 8 * round(crop_um / plate.pixel_size_um / 8))
     measured = records_after(plate, "measure", None)
     order = np.random.default_rng(derived_seed(seed, plate.name, "crop size")).permutation(sorted(measured))
@@ -99,18 +100,25 @@ def crop_well(
         if own.empty and parts:
             continue
         numbers = own[OBJECT].to_numpy(np.int32)
-        mask = {"cells": field.labels("cells"), "object_number": numbers} if hide_neighbours else {}
+        mask = {"cells": _rows_label(field), "object_number": numbers} if hide_neighbours else {}
         pixels, at_border = cut_crops(field.read(), _centres(own), size, **mask)
         parts.append(Crops(pixels, np.full(len(own), field.site, np.int32), numbers, at_border))
         rows.append(own.index.to_numpy())
     order = np.argsort(np.concatenate(rows), kind="stable")  # back to the drawn order, fields mixed
     crops = Crops(*(np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True)))
     path = opened.folder / "crops" / f"{well}.zarr"
-    um = {} if opened.pixel_size_um is None else {"pixel_size_um": opened.pixel_size_um}
+    pixel = opened.pixel_size_um
+    about: dict[str, Any] = {"plate": opened.name, "well": well, "channels": list(opened.channels), "seed": seed}
+    if pixel is not None:
+        about |= {"pixel_size_um": pixel, "crop_um": size * pixel}
     with commit_folder(path) as temporary:
-        about = {"plate": opened.name, "well": well, "channels": list(opened.channels), "seed": seed, **um}
         write_crops(temporary, crops, **about)
     return Result("done", [p for p in path.rglob("*") if p.is_file()], (), {"n_crops": len(chosen)})
+
+
+def _rows_label(field: Field) -> np.ndarray:
+    """The label image whose objects are the rows of the cell table."""
+    return field.labels("cells" if "cells" in field.label_names else "nuclei")
 
 
 def _centres(cells: pd.DataFrame) -> np.ndarray:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from cellpheno.errors import InputError
+from cellpheno.importers.filename import PATTERN
 from cellpheno.importers.planes import image_files
 
 STARTER = """\
@@ -31,7 +32,6 @@ segmentation:
   nuclei: DNA # <-- channel of the nuclei
   cells: null # <-- channel that fills the cells; null grows them by a distance
 """
-DEFAULT_PATTERN = r"(?P<plate>.+)_(?P<well>[A-Za-z]{1,2}\d{1,2})_s(?P<field>\d+)_w(?P<channel_number>\d+)_(?P<channel>.+)\.(?i:tiff?|png|bmp)"
 
 
 def init(folder: Path) -> str:
@@ -62,7 +62,7 @@ def init(folder: Path) -> str:
         config_dir="conf",
         folder=json.dumps(str(folder), ensure_ascii=False),
         example=images[0].relative_to(folder),
-        pattern=f"'{DEFAULT_PATTERN}'",
+        pattern=f"'{PATTERN}'",
         map=json.dumps(str(maps[0] if maps else folder / "platemap.csv"), ensure_ascii=False),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,12 +11,14 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes
 from cellpheno.measure.field import measure_field
-from cellpheno.names import PLATE, SITE, WELL, channel_tokens
+from cellpheno.names import channel_tokens
 from cellpheno.plates.commit import commit_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.well_steps import do_wells, records_after
 
-Measurements = Mapping[str, Mapping[str, Callable[..., object]]]
+LABELS = ("nuclei", "cells", "cytoplasm")
+
+Measurements = Mapping[str, Mapping[str, Callable[..., Any]]]
 
 
 def measure(
@@ -52,12 +55,13 @@ def measure_well(plate: Path, well: str, measurements: Measurements) -> Result:
     channels = channel_tokens(opened.channels)
     tables = []
     for field in opened.well(well).fields:
-        if "cells" not in field.label_names:
+        labels = {name: field.labels(name) for name in LABELS if name in field.label_names}
+        if not labels:
             continue  # a field that segmentation left out, and named
-        labels = {name: field.labels(name) for name in field.label_names}
         table = measure_field(labels, field.read(), channels, measurements)
-        keys = {PLATE: opened.name, WELL: well, SITE: field.site}
-        tables.append(table.assign(**keys)[[*keys, *table.columns]])
+        for position, (key, value) in enumerate(field.metadata.items()):
+            table.insert(position, key, value)
+        tables.append(table)
     cells = pd.concat(tables, ignore_index=True)
     path = opened.folder / "cells" / f"{well}.parquet"
     with commit_file(path) as temporary:

@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,9 @@ def predict(
     serial = functools.partial(engine, folder=output, root=output, workers=1)
     outcome = serial("predict", jobs)
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
-    key = make_key("predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts])
+    key = make_key(
+        "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]
+    )
     serial("predict", [Job("predict", key, functools.partial(_merge, parts, output))])
     return outcome._replace(path=output / "predictions-mil.csv")
 
@@ -103,7 +106,7 @@ def _job(folder: Path, models: Path, wells: pd.DataFrame, trained: pd.DataFrame,
         wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"),
     )  # fmt: skip
     unit = "predict-" + name.replace("/", "-")
-    place = {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
+    place: dict[str, Any] = {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
     return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, place, output, unit, threads))
 
 
@@ -112,7 +115,7 @@ def _predict_fold(
     wells: pd.DataFrame,
     chosen: pd.DataFrame,
     prior: np.ndarray,
-    place: dict[str, int | str],
+    place: dict[str, Any],
     output: Path,
     unit: str,
     threads: int,
@@ -127,7 +130,7 @@ def _predict_fold(
     values = np.where(chosen[["n_cells"]].to_numpy() > 0, logits.to_numpy(float), prior - prior.mean())
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
-        about = {"contestant": CONTESTANT, "role": str(role), **place}
+        about: dict[str, Any] = {"contestant": CONTESTANT, "role": str(role), **place}
         parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
     cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
     cells = cells.assign(contestant=CONTESTANT, **place)
@@ -143,16 +146,16 @@ def _merge(parts: Sequence[Path], output: Path) -> Result:
     """All folds in one table; of new wells the mean logit over the models of a split."""
     rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
-    names = [name.removeprefix("logit_") for name in rows if name.startswith("logit_")]
+    names = [str(name).removeprefix("logit_") for name in rows if str(name).startswith("logit_")]
     tables = [rows[rows["role"] == OUT_OF_FOLD]]
     for split, new in rows[rows["role"] == NEW].groupby("split", sort=True):
         one = new.drop_duplicates([PLATE, WELL]).rename(columns={"true": "label"})
         logits = new.groupby([PLATE, WELL], sort=False)[[f"logit_{name}" for name in names]].mean()
-        about = {"contestant": CONTESTANT, "split": str(split), "role": NEW}
-        tables.append(prediction_rows(one.assign(label=""), logits.to_numpy(), names, **about))
+        one = one.assign(label="")
+        tables.append(prediction_rows(one, logits.to_numpy(), names, contestant=CONTESTANT, split=str(split), role=NEW))
     predictions = pd.concat(tables, ignore_index=True)
     new_cells = cells[cells["role"] == NEW]
-    numbers = [c for c in cells if c == "weight" or c.startswith("logit_")]
+    numbers = [str(c) for c in cells if c == "weight" or str(c).startswith("logit_")]
     mean = new_cells.groupby(["contestant", "split", "role", *CELL_KEYS], sort=True)[numbers].mean().reset_index()
     instances = pd.concat([cells[cells["role"] == OUT_OF_FOLD], mean.assign(repeat=-1, fold=-1)], ignore_index=True)
     first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]

@@ -7,9 +7,9 @@ from pathlib import Path
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.errors import InputError
-from cellpheno.plates.commit import hash_file
+from cellpheno.plates.commit import hash_file, hash_tree
+from cellpheno.report import html
 from cellpheno.report.assay import Doses
-from cellpheno.report.html import write_report
 from cellpheno.report.run import read_run
 
 SHOWN = ("*.csv", "*.parquet", "config/*.yaml", "models/**/card.json", "models/**/history.csv")
@@ -46,7 +46,10 @@ def report(
     if not (output / "predictions.parquet").is_file():
         raise InputError(f"{output} has no predictions to report; run: cellpheno compare output={output} ...")
     shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
-    key = make_key("report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown)
+    templates = hash_tree(Path(html.__file__).parent / "templates")
+    key = make_key(
+        "report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown, templates=templates
+    )
     work = functools.partial(_report, plates, output, title, cells_per_class, dose, dose_by)
     outcome = engine("report", [Job("report", key, work)], folder=output, root=output)
     return outcome._replace(path=output / "report.html")
@@ -59,5 +62,5 @@ def _report(
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
         doses = Doses(f"Metadata_{dose}", by, read_run(output).classes)
-    page = write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
+    page = html.write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
     return Result("done", [page])

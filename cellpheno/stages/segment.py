@@ -54,14 +54,13 @@ def segment_well(plate: Path, well: str, segmentation: Callable[..., Labels]) ->
     n_cells = n_fields = 0
     for field in opened.well(well).fields:
         try:
-            image = field.read()
+            labels = segmentation(field.read(), opened.channels, field.metadata)
         except DamagedInput as error:
             messages += error.faults
             continue
-        labels = segmentation(image, opened.channels, field.metadata)
         write_labels(field, labels)
         files += [path for path in (field.path / "labels").rglob("*") if path.is_file()]
-        n_cells += np.unique(labels["cells"]).size - 1
+        n_cells += np.unique(labels["cells" if "cells" in labels else "nuclei"]).size - 1  # less the background
         n_fields += 1
     if not n_fields:
         raise DamagedInput(*messages)

@@ -11,7 +11,12 @@ from cellpheno.batch.keys import make_key
 
 
 def simulate(
-    folder: Path, truth: Path, simulation: Callable[..., pd.DataFrame], engine: Callable[..., Outcome], seed: int = 1
+    folder: Path,
+    truth: Path,
+    simulation: Callable[..., pd.DataFrame],
+    engine: Callable[..., Outcome],
+    seed: int = 1,
+    workers: int = 2,
 ) -> Outcome:
     """Simulate a plate: raw images and plate map, with the truth of every cell kept apart.
 
@@ -27,14 +32,16 @@ def simulate(
         Where the work runs.
     seed : int
         Of everything random.
+    workers : int
+        Processes; the plate does not depend on it.
     """
-    work = functools.partial(_simulate, folder, truth, simulation, seed)
+    work = functools.partial(_simulate, folder, truth, functools.partial(simulation, seed=seed, workers=workers))
     job = Job("simulation", make_key("simulate", simulation=simulation, seed=seed), work)
     return engine("simulate", [job], folder=truth, root=_common(folder, truth))._replace(path=folder)
 
 
-def _simulate(folder: Path, truth: Path, simulation: Callable[..., pd.DataFrame], seed: int) -> Result:
-    cells = simulation(folder, truth, seed=seed)
+def _simulate(folder: Path, truth: Path, simulation: Callable[..., pd.DataFrame]) -> Result:
+    cells = simulation(folder, truth)
     files = [path for part in (folder, truth) for path in part.rglob("*") if path.is_file()]
     kept = [path for path in files if path.parent.name not in ("ledger", "log")]
     return Result("done", kept, (), {"n_cells": len(cells)})

@@ -44,6 +44,8 @@ def train(
     classes: Classes = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
+    patience: int | None = 8,
+    weighted: bool = True,
     seed: int = 1,
     threads: int = 2,
 ) -> Outcome:
@@ -85,6 +87,10 @@ def train(
         Train also on wells that lost a field.
     validation : float
         Fraction of the training wells that choose the best epoch; 0 for none.
+    patience : int, optional
+        Epochs without a lower validation loss after which training ends; null: never.
+    weighted : bool
+        Weigh the loss so that all classes count alike.
     seed : int
         Of folds, weights and order.
     threads : int
@@ -93,6 +99,19 @@ def train(
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
     wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
     channels, pixel_size_um = _same_optics(plates)
+    components: dict[str, Any] = {
+        "encoder": encoder,
+        "pooling": pooling,
+        "model": model,
+        "augmentation": augmentation,
+        "data": data,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "trainer": trainer,
+        "logger": logger,
+        "patience": patience,
+        "weighted": weighted,
+    }
     work = functools.partial(
         train_fold,
         classes=plan.classes,
@@ -100,17 +119,7 @@ def train(
         pixel_size_um=pixel_size_um,
         normalization=normalization,
         limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization()).items()},
-        components={
-            "encoder": encoder,
-            "pooling": pooling,
-            "model": model,
-            "augmentation": augmentation,
-            "data": data,
-            "optimizer": optimizer,
-            "scheduler": scheduler,
-            "trainer": trainer,
-            "logger": logger,
-        },
+        components=components,
         validation=validation,
         threads=threads,
     )
@@ -163,7 +172,7 @@ def train_fold(
     pixel_size_um: float | None,
     normalization: Component,
     limits: Mapping[str, Any],
-    components: Mapping[str, Component],
+    components: Mapping[str, Any],
     validation: float,
     threads: int,
 ) -> Result:

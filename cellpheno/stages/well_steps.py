@@ -69,8 +69,8 @@ def do_wells(step: str, plate: Plate, jobs: Sequence[Job], engine: Callable[...,
 def write_status(plate: Plate) -> pd.DataFrame:
     """Write ``status.csv``: every well of plate map and images once, derived from the ledger."""
     path = plate.folder / "platemap.csv"
-    planned = pd.read_csv(path, dtype=str, keep_default_na=False)[WELL] if path.is_file() else []
-    table = status_table(plate.folder, plate.name, list(planned))
+    planned = list(pd.read_csv(path, dtype=str, keep_default_na=False)[WELL]) if path.is_file() else []
+    table = status_table(plate.folder, plate.name, planned)
     with commit_file(plate.folder / "status.csv") as temporary:
         table.to_csv(temporary, index=False)
     return table

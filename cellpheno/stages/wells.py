@@ -37,7 +37,8 @@ def well_table(plates: Sequence[Path], label: str | None, classes: Classes) -> p
     InputError
         If two plates share a name, a plate map lacks the label column, or a class has no well.
     """
-    tables, faults = [], []
+    tables: list[pd.DataFrame] = []
+    faults: list[str] = []
     for path in plates:
         plate = open_plate(path)
         try:
@@ -61,7 +62,7 @@ def _plate_wells(plate: Plate, label: str | None) -> pd.DataFrame:
         raise InputError(f"{plate.path} has no plate map ({path}); import the plate with platemap.path=FILE")
     mapped = pd.read_csv(path, dtype=str, keep_default_na=False)
     if f"Metadata_{label}" not in mapped:
-        columns = [c.removeprefix("Metadata_") for c in mapped if c not in (PLATE, WELL)]
+        columns = [str(c).removeprefix("Metadata_") for c in mapped if c not in (PLATE, WELL)]
         near = difflib.get_close_matches(label, columns, n=1)
         hint = f"; did you mean label={near[0]}?" if near else ""
         raise InputError(f"{path} has no column {label!r}; its columns: {', '.join(columns)}{hint}")

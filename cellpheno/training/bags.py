@@ -1,7 +1,7 @@
 """Wells as bags of cells: from crops on disk to ragged batches.
 
-A well table has a row a well: ``Metadata_Plate``, ``Metadata_Well``, ``crops`` (path of its crops) and ``label``. What a
-bag holds depends on the seed, the epoch, the plate and the well alone: never on workers or on the order of reading.
+A well table has a row a well: ``Metadata_Plate``, ``Metadata_Well``, ``crops`` (path of its crops) and ``label``. What
+a bag holds depends on the seed, the epoch, the plate and the well alone: never on workers or on the order of reading.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ class Normalization(Protocol):
     scope: str  # "plate" or "crop": what the limits belong to
 
     def limits(self, crops: NDArray[Any], /) -> NDArray[np.float32]: ...  # noqa: D102
-    def __call__(self, crops: NDArray[Any], limits: NDArray[np.float32], /) -> Tensor: ...
+    def __call__(self, crops: NDArray[Any], limits: NDArray[np.float32], /) -> Tensor: ...  # noqa: D102
 
 
 Limits = Mapping[str, NDArray[np.float32]]  # plate -> (1, c, 2)

@@ -5,8 +5,10 @@ A model's folder holds ``model.safetensors`` and ``card.json``. Classes stand in
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,8 +57,22 @@ def build(description: Mapping[str, Any]) -> Callable[..., Any]:
         ours = found.__module__.startswith("cellpheno.models.")
         if not ours and not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
             raise InputError(f"{target} is not admitted in a model's card")
-    part: Callable[..., Any] = components.build(description)
+    part: Callable[..., Any] = components.build({**description, "_partial_": True})
     return part
+
+
+def with_defaults(part: Callable[..., Any]) -> "partial[Any]":
+    """Fill in a class's plain defaults, so that those of a later version cannot change what an older card means.
+
+    Examples
+    --------
+    >>> from cellpheno.models.pooling import NoisyAnd
+    >>> with_defaults(NoisyAnd).keywords
+    {'slope': 10.0}
+    """
+    defaults = {name: knob.default for name, knob in inspect.signature(part).parameters.items()}
+    plain = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float | str)}
+    return partial(part, **plain)
 
 
 def save_model(folder: Path, model: MILClassifier, card: Mapping[str, Any]) -> None:

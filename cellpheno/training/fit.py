@@ -23,7 +23,7 @@ from cellpheno.images.crops import read_crops
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
-from cellpheno.training.checkpoint import save_model
+from cellpheno.training.checkpoint import save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
 
 HISTORY = "history.csv"
@@ -157,10 +157,13 @@ def fit_fold(
             **({} if bags.validation else {"limit_val_batches": 0}),
         ).fit(network, bags)
     network.load_state_dict(best.weights)
-    parts = {"model": partial(model, seed=seed), "encoder": encoder, "pooling": pooling}
+    parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling}
+    parts["model"] = partial(model, seed=seed)
     parts["normalization"] = partial(type(normalization), **vars(normalization))
-    training = {"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data}
-    training |= {"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)}
+    training = {
+        **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
+        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
+    }
     crops = read_crops(bags.train.wells["crops"].iloc[0], slice(0, 1)).pixels
     card = {
         "cellpheno": version("cellpheno"),
@@ -174,7 +177,7 @@ def fit_fold(
         "seed": seed,
         "threads": threads,
         "training": describe(training),
-        **describe(parts),
+        **{name: describe(with_defaults(part)) for name, part in parts.items()},
     }
     save_model(folder, network, card)
     with commit_file(folder / HISTORY) as path:

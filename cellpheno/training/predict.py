@@ -115,7 +115,7 @@ def _columns(kind: str, classes: tuple[str, ...], values: Tensor) -> dict[str, f
 def _instance_rows(
     out: BagOutput, classes: tuple[str, ...], metadata: dict[str, str], keys: NDArray[np.int32]
 ) -> pd.DataFrame:
-    """A row a cell of one well, sorted by site and object number."""
+    """Cells of one well, a row each, sorted by site and object number."""
     weights = out.instance_weights
     table = pd.DataFrame(metadata, index=range(len(keys)))
     table[SITE], table[OBJECT] = keys[:, 0], keys[:, 1]

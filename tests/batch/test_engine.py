@@ -84,7 +84,9 @@ def test_a_damaged_unit_is_set_aside_by_name_and_the_others_go_on(tmp_path):
 
 
 def test_an_unexpected_error_is_kept_apart_logged_and_tried_again(tmp_path):
-    outcome = run(tmp_path, [Job("A01", "k", functools.partial(broken, tmp_path, "A01")), *jobs_for(tmp_path, {"A02": 1})])
+    outcome = run(
+        tmp_path, [Job("A01", "k", functools.partial(broken, tmp_path, "A01")), *jobs_for(tmp_path, {"A02": 1})]
+    )
     assert outcome.exit_code == 1
     assert "ZeroDivisionError" in (tmp_path / "log" / "square-A01.txt").read_text()
     assert read_record(tmp_path, "A01") == {}
@@ -155,4 +157,8 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
 
 
 def test_outcomes_become_exit_codes(tmp_path):
-    assert [Outcome(tmp_path).exit_code, Outcome(tmp_path, ("a",)).exit_code, Outcome(tmp_path, ("a",), ("b",)).exit_code] == [0, 3, 1]
+    assert [
+        Outcome(tmp_path).exit_code,
+        Outcome(tmp_path, ("a",)).exit_code,
+        Outcome(tmp_path, ("a",), ("b",)).exit_code,
+    ] == [0, 3, 1]

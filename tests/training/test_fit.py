@@ -1,5 +1,6 @@
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from cellpheno.errors import InputError
-from cellpheno.models.encoders import SmallResNet
 from cellpheno.models.pooling import NoisyAnd
 from cellpheno.training.checkpoint import load_model
-from cellpheno.training.fit import class_weights
+from cellpheno.training.fit import BestEpoch, class_weights
 from cellpheno.training.predict import predict_wells
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -110,11 +110,30 @@ def test_without_validation_wells_the_last_epoch_is_kept(recipe, few, tmp_path):
     assert pd.read_csv(folder / "history.csv")["val_loss"].isna().all()
 
 
-def test_patience_ends_the_training(recipe, few, trainer_of, tmp_path):
-    still = partial(torch.optim.SGD, lr=1e-12)  # the weights do not move, so the loss never falls again
-    folder = recipe.fit(*few, tmp_path, trainer=trainer_of(40), optimizer=still, scheduler=None, patience=2)
-    history = pd.read_csv(folder / "history.csv")
-    assert len(history) == load_model(folder).card["training"]["best_epoch"] + 3 < 40
+def test_the_best_epoch_is_kept_and_patience_ends_the_training():
+    best, network = BestEpoch(patience=2), torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    stopped = []
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, 0.5, 0.6, 0.7, 0.8]):
+        torch.nn.init.constant_(network.weight, epoch)
+        run = SimpleNamespace(current_epoch=epoch, optimizers=[optimizer], should_stop=False)
+        run.callback_metrics = {"val_loss": torch.tensor(loss)}
+        best.on_train_epoch_end(run, network)
+        stopped.append(run.should_stop)
+    assert stopped == [False] * 5 + [True] * 2
+    assert (best.epoch, best.weights["weight"].item()) == (3, 3.0)
+    assert [row["learning_rate"] for row in best.history] == [0.1] * 7
+
+
+@pytest.mark.full
+def test_bfloat16_learns_as_well(plate, recipe, trainer_of, tmp_path):
+    train, validation, test = held_out(plate)
+    scores = {}
+    for precision in ("32-true", "bf16-mixed"):
+        folder = recipe.fit(train, validation, tmp_path / precision, trainer=trainer_of(10, precision))
+        predictions, _ = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
+        scores[precision] = auroc(predictions, plate, recipe.classes)
+    assert scores["bf16-mixed"] > scores["32-true"] - 0.03
 
 
 def test_noisy_and_trains_with_its_two_losses(recipe, few, tmp_path):

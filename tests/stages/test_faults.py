@@ -1,0 +1,170 @@
+"""Bad input: a clear message, the right exit code, nothing lost."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from tests.conftest import SMALL, WHOLE
+
+WITHOUT_SIMULATION = "steps=[import_plate,segment,measure,crop,train,predict,compare,report]"
+
+
+@pytest.fixture
+def raw_copy(cropped_screen, fresh_copy):
+    """Raw images and plate map alone."""
+    screen = fresh_copy(cropped_screen)
+    for path in sorted(screen.folder.rglob("*"), reverse=True):
+        if "raw" not in path.relative_to(screen.folder).parts:
+            path.rmdir() if path.is_dir() else path.unlink()
+    return screen
+
+
+def relabel(screen, change):
+    path = screen.folder / "raw/platemap.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    change(table).to_csv(path, index=False)
+
+
+def first_images(screen):
+    path = sorted((screen.folder / "raw").glob("*_s1_w1_DNA.tif"))[0]
+    return path, path.name.split("_")[1]
+
+
+def test_a_folder_without_images_is_refused(raw_copy, capsys):
+    for path in (raw_copy.folder / "raw").glob("*.tif"):
+        path.unlink()
+    assert raw_copy.run(WITHOUT_SIMULATION) == 2
+    assert "no image" in capsys.readouterr().err
+    assert not (raw_copy.folder / "SIM1.zarr").exists()
+
+
+def test_an_unreadable_image_costs_its_field_alone_and_is_named(raw_copy, capsys, caplog):
+    path, well = first_images(raw_copy)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert raw_copy.run(WITHOUT_SIMULATION) == 3
+    status = pd.read_csv(raw_copy.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status["status"].value_counts().to_dict() == {"done": 7, "partial": 1}
+    assert path.name in status.loc[well, "messages"]
+    predictions = pd.read_parquet(raw_copy.folder / "runs/small/predictions.parquet")
+    assert well in set(predictions["Metadata_Well"])  # predicted from what is left
+    for record in (raw_copy.folder / "runs/small/ledger").glob("train-*.json"):
+        assert json.loads(record.read_text())["train"]["facts"]["n_wells"] <= 4  # and not trained on
+    assert path.name in caplog.text
+    assert capsys.readouterr().out.strip().endswith("report.html")
+
+
+def test_a_well_that_lost_all_its_fields_is_set_aside_and_comes_back_when_repaired(raw_copy, cropped_screen):
+    _, well = first_images(raw_copy)
+    sound = {path: path.read_bytes() for path in (raw_copy.folder / "raw").glob(f"*_{well}_*_w2_*.tif")}
+    for path in sound:
+        path.write_bytes(b"<html>502 Bad Gateway</html>")
+    steps = "steps=[import_plate,segment,measure,crop]"
+    assert raw_copy.run(steps) == 3
+    status = pd.read_csv(raw_copy.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status.loc[well, "status"] == "quarantined"
+    assert not (raw_copy.folder / f"SIM1/cells/{well}.parquet").exists()
+    for path, pixels in sound.items():
+        path.write_bytes(pixels)
+    assert raw_copy.run(steps) == 0
+    theirs = cropped_screen.hashes()
+    assert all(theirs[n] == h for n, h in raw_copy.hashes().items() if n.startswith("SIM1"))
+
+
+def test_a_plate_map_without_the_label_column_is_refused_and_the_columns_are_named(raw_copy, capsys):
+    relabel(raw_copy, lambda table: table.rename(columns={"label": "phenotyp"}))
+    assert raw_copy.run("steps=[import_plate,segment,measure,crop,train]", "label=phenotype") == 2
+    assert "did you mean label=phenotyp?" in capsys.readouterr().err
+
+
+def test_one_class_only_is_refused(raw_copy, capsys):
+    relabel(raw_copy, lambda table: table.assign(label="control"))
+    assert raw_copy.run(WITHOUT_SIMULATION) == 2
+    assert "class" in capsys.readouterr().err
+    assert not (raw_copy.folder / "runs/small/models").exists()
+
+
+def test_a_class_with_one_well_is_refused_by_name(raw_copy, capsys):
+    def change(table):
+        table.loc[table.index[0], "label"] = "rare"
+        return table
+
+    relabel(raw_copy, change)
+    assert raw_copy.run(WITHOUT_SIMULATION) == 2
+    assert "rare" in capsys.readouterr().err
+
+
+def test_a_well_without_cells_is_kept_and_gets_the_prior(raw_copy):
+    _, well = first_images(raw_copy)
+    for path in (raw_copy.folder / "raw").glob(f"*_{well}_*.tif"):
+        image = tifffile.imread(path)
+        noise = np.random.default_rng(0).poisson(120, image.shape).astype(np.uint16)
+        tifffile.imwrite(path, noise)
+    assert raw_copy.run(WITHOUT_SIMULATION) == 0
+    predictions = pd.read_parquet(raw_copy.folder / "runs/small/predictions.parquet")
+    empty = predictions[predictions["Metadata_Well"] == well].set_index("contestant")
+    assert (empty["n_cells"] == 0).all()
+    assert set(empty.index) == {"mil", "engineered", "cell_count", "mean_intensity", "position"}
+    assert empty.loc["mil", "prob_nuclear"] == pytest.approx(empty.loc["engineered", "prob_nuclear"])
+    assert 0.3 < empty.loc["mil", "prob_nuclear"] < 0.7
+    status = pd.read_csv(raw_copy.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status.loc[well, "status"] == "warned"
+
+
+def test_a_well_of_the_map_without_images_is_listed_as_missing(raw_copy):
+    _, well = first_images(raw_copy)
+    for path in (raw_copy.folder / "raw").glob(f"*_{well}_*.tif"):
+        path.unlink()
+    assert raw_copy.run("steps=[import_plate]") == 3
+    status = pd.read_csv(raw_copy.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status.loc[well, "status"] == "missing"
+    assert len(status) == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epochs"),
+        ("pooling=noisyand", "noisy_and"),
+        ("segmentation.smoothing=much", "wanted float"),
+        ("seed=one", "wanted int"),
+        ("nonsense", "not key=value"),
+        ("+segmentation.extra=1", "segmentation.extra is unknown"),
+    ],
+)
+def test_a_typo_is_refused_before_any_work_with_the_nearest_name(raw_copy, capsys, override, hint):
+    before = raw_copy.hashes()
+    assert raw_copy.run(WITHOUT_SIMULATION, override) == 2
+    assert hint in capsys.readouterr().err
+    assert raw_copy.hashes() == before
+
+
+def test_a_model_is_refused_on_a_plate_with_other_channels(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    settings = [s for s in SMALL if not s.startswith(("plate=", "output=", "segmentation.cells"))]
+    other = "importer.channels={DNA: DNA, CellMask: CellMask, Protein: GFP}"
+    steps = "steps=[import_plate,segment,measure,crop]"
+    assert screen("run", *settings, steps, "plate=OTHER.zarr", "output=runs/o", other) == 0
+    assert screen("predict", "plate=OTHER.zarr", "models=runs/small", "output=runs/other") == 2
+    said = capsys.readouterr().err
+    assert "['DNA', 'CellMask', 'Protein']" in said
+    assert "['DNA', 'CellMask', 'GFP']" in said
+
+
+def test_a_damaged_model_is_refused_by_its_file(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    path = screen.folder / "runs/small/models/by_well/repeat0_fold0/model.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    assert screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other") == 2
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_the_truth_is_not_read_by_the_pipeline(finished_screen, fresh_copy):
+    screen = fresh_copy(finished_screen)
+    for path in (screen.folder / "truth").rglob("*.*"):
+        path.unlink()
+    assert screen.run(WHOLE.replace("simulate,", "")) == 0

@@ -1,0 +1,108 @@
+"""The whole job on a small simulated plate: it ends in a report, repeats to the byte, and resumes."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellpheno.batch.ledger import verify
+from tests.conftest import FIRST, WHOLE, Screen
+
+CONTESTANTS = {"mil", "engineered", "cell_count", "mean_intensity", "position"}
+
+
+def test_the_last_line_is_the_report_and_a_second_run_does_nothing(finished_screen, capsys, caplog):
+    before = finished_screen.hashes()
+    with caplog.at_level("INFO", "cellpheno"):
+        assert finished_screen.run(WHOLE) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/small/report.html"
+    said = [record.message for record in caplog.records]
+    steps = ["simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report"]
+    assert [s for s in steps if any(line.startswith(f"{s}: done already") for line in said)] == steps
+    assert finished_screen.hashes() == before
+
+
+def test_every_contestant_predicts_every_well_once(finished_screen):
+    predictions = pd.read_parquet(finished_screen.folder / "runs/small/predictions.parquet")
+    assert set(predictions["contestant"]) == CONTESTANTS
+    for _, rows in predictions.groupby("contestant"):
+        assert sorted(rows["Metadata_Well"]) == sorted(set(predictions["Metadata_Well"]))
+        assert len(rows) == 8
+        np.testing.assert_allclose(rows.filter(like="prob_").sum(axis=1), 1, atol=1e-12)
+    scores = pd.read_csv(finished_screen.folder / "runs/small/scores.csv")
+    assert {"balanced_accuracy", "macro_auroc", "macro_f1", "log_loss"} <= set(scores["metric"])
+    differences = pd.read_csv(finished_screen.folder / "runs/small/differences.csv")
+    assert set(differences["verdict"]) <= {"ahead", "behind", "no evidence of a difference"}
+
+
+def test_attention_sums_to_one_in_each_well_and_names_measured_cells(finished_screen):
+    instances = pd.read_parquet(finished_screen.folder / "runs/small/instances.parquet")
+    keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_ObjectNumber"]
+    np.testing.assert_allclose(instances.groupby("Metadata_Well")["weight"].sum(), 1, atol=1e-5)
+    cells = pd.concat(pd.read_parquet(p) for p in (finished_screen.folder / "SIM1/cells").glob("*.parquet"))
+    assert len(instances.merge(cells[keys], on=keys)) == len(instances) == len(cells)
+
+
+def test_no_model_saw_the_wells_that_it_predicts(finished_screen):
+    folder = finished_screen.folder / "runs/small"
+    folds = pd.read_csv(folder / "folds.csv", dtype=str)
+    predictions = pd.read_parquet(folder / "predictions.parquet").astype({"fold": str})
+    joined = predictions.merge(folds, on="Metadata_Well", suffixes=("", "_held"))
+    assert (joined["fold"] == joined["fold_held"]).all()
+    record = json.loads((folder / "ledger/train-by_well-repeat0_fold0.json").read_text())["train"]
+    assert record["facts"]["n_wells"] == (folds["fold"] != "0").sum()
+
+
+def test_every_file_is_in_the_ledger_with_its_hash(finished_screen):
+    assert verify(finished_screen.folder / "SIM1", finished_screen.folder) == []
+    assert verify(finished_screen.folder / "runs/small", finished_screen.folder / "runs/small") == []
+
+
+def test_two_workers_give_the_same_bytes(cropped_screen, finished_screen, tmp_path):
+    screen = Screen(tmp_path)
+    assert screen.run(FIRST, "workers=2") == 0
+    mine, theirs = screen.hashes(), cropped_screen.hashes()
+    own = {name for name in mine if name.startswith("runs/") or "ledger/simulation" in name}
+    assert {n: h for n, h in mine.items() if n not in own} == {n: h for n, h in theirs.items() if n not in own}
+
+
+def test_a_run_that_was_cut_between_steps_ends_in_the_same_bytes(cropped_screen, finished_screen, fresh_copy):
+    screen = fresh_copy(cropped_screen)
+    shutil.rmtree(screen.folder / "SIM1/crops/A01.zarr", ignore_errors=True)
+    victim = next((screen.folder / "SIM1/ledger").glob("*.json"))
+    record = json.loads(victim.read_text())
+    del record["crop"]  # killed before the well's commit
+    victim.write_text(json.dumps(record))
+    assert screen.run("steps=[import_plate,segment,measure,crop,train]") == 0
+    shutil.rmtree(screen.folder / "runs/small/models/by_well/repeat0_fold1")  # a fold whose files were lost
+    assert screen.run(WHOLE) == 0
+    mine, theirs = screen.hashes(), finished_screen.hashes()
+    assert {n: h for n, h in mine.items() if "config/" not in n} == {n: h for n, h in theirs.items() if "config/" not in n}
+
+
+def test_an_edited_setting_redoes_what_depends_on_it_and_no_more(finished_screen, fresh_copy, caplog):
+    screen = fresh_copy(finished_screen)
+    with caplog.at_level("INFO", "cellpheno"):
+        assert screen.run(WHOLE, "pooling=mean") == 0
+    said = [record.message for record in caplog.records]
+    assert "crop: done already, all 8 keys unchanged" in said
+    assert "train: 2 to do" in said
+    assert np.isnan(pd.read_parquet(screen.folder / "runs/small/instances.parquet")["weight"]).all()
+
+
+def test_new_plates_are_predicted_by_all_models(finished_screen, fresh_copy):
+    screen = fresh_copy(finished_screen)
+    assert screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other", "label=null", "threads=1") == 0
+    held = pd.read_csv(screen.folder / "runs/small/predictions-mil.csv")
+    again = pd.read_csv(screen.folder / "runs/other/predictions-mil.csv")
+    pd.testing.assert_series_equal(held["logit_nuclear"], again["logit_nuclear"])  # still by the model that never saw it
+
+
+@pytest.mark.parametrize("pooling", ["mean", "noisy_and"])
+def test_a_sweep_runs_every_combination(cropped_screen, fresh_copy, pooling):
+    screen = fresh_copy(cropped_screen)
+    settings = ["plate=SIM1.zarr", "encoder.width=8", "trainer.max_epochs=1", "split.by_well.n_folds=2", "threads=1"]
+    assert screen("train", "-m", *settings, f"pooling={pooling}", "seed=1,2", "output=runs/${pooling._target_}-${seed}") == 0
+    assert len(list((screen.folder / "runs").glob("*/models/by_well/repeat0_fold0/card.json"))) == 2

@@ -1,0 +1,100 @@
+"""The configuration agrees with the code: every option of every group composes, and says what the signature says."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from cellpheno.components import build, resolve
+from cellpheno.config import CONF, check, config_groups, load_config, parameters, step_function
+from cellpheno.cli import STEPS
+
+OPTIONS = [(group, option) for group, options in config_groups().items() for option in options if group != "experiment"]
+EXPERIMENTS = config_groups()["experiment"]
+NEEDED = ["plate=P1.zarr", "folder=raw"]
+EXTRA = {  # options that need a value that only a user can give
+    ("importer", "table"): ["importer.table=t.csv", "importer.planes={DNA: 'a-{Row}.tif'}"],
+    ("split", "leave_one_group_out"): ["split.leave_one_group_out.group=Metadata_drug"],
+}
+MANY = {"measurements", "split", "baselines", "callbacks"}  # groups of which several options may be chosen
+# given by the data or by the caller, so they stand in no YAML
+SUPPLIED = {"folder", "truth_folder", "plate", "wells", "seed", "workers", "image", "channels", "metadata", "objects"} | {
+    *("channel", "others", "train", "validation", "test", "classes", "normalization", "limits", "optimizer", "n_steps"),
+    *("encoder", "pooling", "scheduler", "augment", "class_weights", "n_channels", "n_classes", "n_features", "crops"),
+    *("generator", "split", "step", "jobs", "root", "instances", "table", "label", "save_dir", "labelled", "params"),
+}
+
+
+def compose(group, option):
+    value = f"[{option}]" if group in MANY else option
+    return load_config("run", f"{group}={value}", *NEEDED, *EXTRA.get((group, option), []))
+
+
+def targets(node):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node[key])
+
+
+def test_every_yaml_file_is_an_option_of_a_group_or_a_step():
+    files = {path.relative_to(CONF).as_posix() for path in Path(CONF).rglob("*.yaml")}
+    options = {f"{group}/{option}.yaml" for group, options in config_groups().items() for option in options}
+    assert files == options | {f"{step}.yaml" for step in STEPS}
+    assert len(OPTIONS) >= 30
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+def test_every_option_composes_and_passes_the_check(group, option):
+    config = compose(group, option)
+    assert check("run", config) == []
+    assert list(targets(config[group]))
+
+
+@pytest.mark.parametrize(("group", "option"), [o for o in OPTIONS if o != ("logger", "tensorboard")], ids="/".join)
+def test_every_option_can_be_made(group, option):
+    build(OmegaConf.to_container(compose(group, option)[group]))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+def test_the_yaml_has_every_knob_of_the_signature_with_the_same_default(group, option):
+    for node in targets(compose(group, option)[group]):
+        target = resolve(node["_target_"])
+        if not target.__module__.startswith("cellpheno"):
+            continue
+        for name, parameter in inspect.signature(target).parameters.items():
+            if parameter.default is parameter.empty or name in SUPPLIED or parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            assert name in node, f"{group}/{option}: {name} of {node['_target_']} cannot be set"
+
+
+@pytest.mark.parametrize("group", sorted(config_groups().keys() - {"experiment", "simulation", "baselines", "augmentation"}))
+def test_the_first_option_has_the_defaults_of_the_signature(group):
+    options = [o for g, o in OPTIONS if g == group]
+    for option in options:
+        for node in targets(compose(group, option)[group]):
+            target = resolve(node["_target_"])
+            if not target.__module__.startswith("cellpheno"):
+                continue
+            for name, parameter in inspect.signature(target).parameters.items():
+                plain = isinstance(parameter.default, bool | int | float | str)
+                if plain and name in node and name not in SUPPLIED and not OmegaConf.is_missing(node, name):
+                    assert node[name] == parameter.default, f"{group}/{option}: {name}"
+
+
+@pytest.mark.parametrize("step", [s for s in STEPS if s != "run"])
+def test_every_key_of_a_step_has_its_default_in_run_yaml(step):
+    config = load_config("run", *NEEDED)
+    for name, parameter in (parameters(step) or {}).items():
+        assert name in config, f"{step} takes {name}, which run.yaml does not have"
+        if isinstance(parameter.default, bool | int | float | str):
+            assert config[name] == parameter.default, name
+    assert step_function(step).__doc__
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment):
+    load_config("run", f"experiment={experiment}", *([] if experiment == "demo" else ["folder=raw"]))
