@@ -84,7 +84,7 @@ def describe(value: Any) -> Any:
 def build(data: Any) -> Any:
     """Undo `describe`, and make what a config describes.
 
-    As in Hydra's configs, a component with ``_partial_: true`` becomes a ``functools.partial``; without it, it is called.
+    As in Hydra's configs, a component with ``_partial_: true`` becomes a partial; without it, it is called.
 
     Raises
     ------

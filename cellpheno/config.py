@@ -155,7 +155,10 @@ def bind(step: str, config: DictConfig) -> Callable[[], Any]:
     steps = [step] if parameters(step) is not None else config.steps
     hints = {name: hint for one in steps for name, hint in typing.get_type_hints(step_function(one)).items()}
     settings = {str(k): v for k, v in config.items() if k != "_target_" and not OmegaConf.is_missing(config, str(k))}
-    made = {key: build(OmegaConf.to_container(value, resolve=True)) if _is_node(value) else value for key, value in settings.items()}
+    made = {
+        key: build(OmegaConf.to_container(value, resolve=True)) if _is_node(value) else value
+        for key, value in settings.items()
+    }
     return functools.partial(function, **{k: _as_path(v, hints.get(k)) for k, v in made.items()})
 
 

@@ -35,7 +35,9 @@ def test_the_composed_configuration_is_printed(capsys):
     assert "threshold_propagation" in said
 
 
-@pytest.mark.parametrize("text", ["12E4", "007", "NO", "NA", "1e5", "my plate (1)", "a=b", "ü/é", "it's", "C:\\data\\P1"])
+@pytest.mark.parametrize(
+    "text", ["12E4", "007", "NO", "NA", "1e5", "my plate (1)", "a=b", "ü/é", "it's", "C:\\data\\P1"]
+)
 def test_text_stays_as_typed(text):
     assert load_config("segment", f"plate={text}").plate == text
 
@@ -101,7 +103,9 @@ def test_a_signal_stops_with_exit_code_4_and_the_run_resumes(cropped_screen, fre
     screen = fresh_copy(cropped_screen)
     command = [sys.executable, "-m", "cellpheno.cli", "run", "steps=[train]", "plate=SIM1.zarr", "output=runs/small"]
     settings = ["trainer.max_epochs=500", "split.by_well.n_folds=2", "threads=1", "encoder.width=8"]
-    process = subprocess.Popen([*command, *settings], cwd=screen.folder, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(
+        [*command, *settings], cwd=screen.folder, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
     for line in process.stderr:
         if "train: 2 to do" in line:
             break

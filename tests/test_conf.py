@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from cellpheno.cli import STEPS
 from cellpheno.components import build, resolve
 from cellpheno.config import CONF, check, config_groups, load_config, parameters, step_function
-from cellpheno.cli import STEPS
 
 OPTIONS = [(group, option) for group, options in config_groups().items() for option in options if group != "experiment"]
 EXPERIMENTS = config_groups()["experiment"]
@@ -19,7 +19,18 @@ EXTRA = {  # options that need a value that only a user can give
 }
 MANY = {"measurements", "split", "baselines", "callbacks"}  # groups of which several options may be chosen
 # given by the data or by the caller, so they stand in no YAML
-SUPPLIED = {"folder", "truth_folder", "plate", "wells", "seed", "workers", "image", "channels", "metadata", "objects"} | {
+SUPPLIED = {
+    "folder",
+    "truth_folder",
+    "plate",
+    "wells",
+    "seed",
+    "workers",
+    "image",
+    "channels",
+    "metadata",
+    "objects",
+} | {
     *("channel", "others", "train", "validation", "test", "classes", "normalization", "limits", "optimizer", "n_steps"),
     *("encoder", "pooling", "scheduler", "augment", "class_weights", "n_channels", "n_classes", "n_features", "crops"),
     *("generator", "split", "step", "jobs", "root", "instances", "table", "label", "save_dir", "labelled", "params"),
@@ -71,7 +82,9 @@ def test_the_yaml_has_every_knob_of_the_signature_with_the_same_default(group, o
             assert name in node, f"{group}/{option}: {name} of {node['_target_']} cannot be set"
 
 
-@pytest.mark.parametrize("group", sorted(config_groups().keys() - {"experiment", "simulation", "baselines", "augmentation"}))
+@pytest.mark.parametrize(
+    "group", sorted(config_groups().keys() - {"experiment", "simulation", "baselines", "augmentation"})
+)
 def test_the_first_option_has_the_defaults_of_the_signature(group):
     options = [o for g, o in OPTIONS if g == group]
     for option in options:

@@ -20,7 +20,7 @@ SEQUENTIAL = LinearSegmentedColormap.from_list("sequential", ["#E6F0F7", "#8FBBD
 
 
 def plate_shape(wells: Sequence[str]) -> tuple[int, int]:
-    """Rows and columns of the smallest plate format that holds the wells.
+    """Rows and columns of the smallest plate format, from 24 wells on, that holds the wells.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def plate_shape(wells: Sequence[str]) -> tuple[int, int]:
     """
     places = [well_order(well) for well in wells] or [(7, 12)]
     height, width = max(row for row, _ in places) + 1, max(column for _, column in places)
-    held = (shape for n, shape in sorted(PLATE_FORMATS.items()) if height <= shape[0] and width <= shape[1] and n >= 96)
+    held = (shape for n, shape in sorted(PLATE_FORMATS.items()) if height <= shape[0] and width <= shape[1] and n >= 24)
     return next(held)
 
 

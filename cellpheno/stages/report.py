@@ -47,9 +47,7 @@ def report(
         raise InputError(f"{output} has no predictions to report; run: cellpheno compare output={output} ...")
     shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
     templates = hash_tree(Path(html.__file__).parent / "templates")
-    key = make_key(
-        "report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown, templates=templates
-    )
+    key = make_key("report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown, templates=templates)
     work = functools.partial(_report, plates, output, title, cells_per_class, dose, dose_by)
     outcome = engine("report", [Job("report", key, work)], folder=output, root=output)
     return outcome._replace(path=output / "report.html")

@@ -79,7 +79,9 @@ def test_a_run_that_was_cut_between_steps_ends_in_the_same_bytes(cropped_screen,
     shutil.rmtree(screen.folder / "runs/small/models/by_well/repeat0_fold1")  # a fold whose files were lost
     assert screen.run(WHOLE) == 0
     mine, theirs = screen.hashes(), finished_screen.hashes()
-    assert {n: h for n, h in mine.items() if "config/" not in n} == {n: h for n, h in theirs.items() if "config/" not in n}
+    assert {n: h for n, h in mine.items() if "config/" not in n} == {
+        n: h for n, h in theirs.items() if "config/" not in n
+    }
 
 
 def test_an_edited_setting_redoes_what_depends_on_it_and_no_more(finished_screen, fresh_copy, caplog):
@@ -94,15 +96,22 @@ def test_an_edited_setting_redoes_what_depends_on_it_and_no_more(finished_screen
 
 def test_new_plates_are_predicted_by_all_models(finished_screen, fresh_copy):
     screen = fresh_copy(finished_screen)
-    assert screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other", "label=null", "threads=1") == 0
+    assert (
+        screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other", "label=null", "threads=1") == 0
+    )
     held = pd.read_csv(screen.folder / "runs/small/predictions-mil.csv")
     again = pd.read_csv(screen.folder / "runs/other/predictions-mil.csv")
-    pd.testing.assert_series_equal(held["logit_nuclear"], again["logit_nuclear"])  # still by the model that never saw it
+    pd.testing.assert_series_equal(
+        held["logit_nuclear"], again["logit_nuclear"]
+    )  # still by the model that never saw it
 
 
 @pytest.mark.parametrize("pooling", ["mean", "noisy_and"])
 def test_a_sweep_runs_every_combination(cropped_screen, fresh_copy, pooling):
     screen = fresh_copy(cropped_screen)
     settings = ["plate=SIM1.zarr", "encoder.width=8", "trainer.max_epochs=1", "split.by_well.n_folds=2", "threads=1"]
-    assert screen("train", "-m", *settings, f"pooling={pooling}", "seed=1,2", "output=runs/${pooling._target_}-${seed}") == 0
+    assert (
+        screen("train", "-m", *settings, f"pooling={pooling}", "seed=1,2", "output=runs/${pooling._target_}-${seed}")
+        == 0
+    )
     assert len(list((screen.folder / "runs").glob("*/models/by_well/repeat0_fold0/card.json"))) == 2
