@@ -208,6 +208,12 @@ def read_crops(path: Path | str, cells: slice | None = None) -> Crops:
     return Crops(*(_read(path, name, cells or slice(None)) for name in Crops._fields))
 
 
+def read_pixels(path: Path | str, cells: slice | None = None) -> NDArray[Any]:
+    """Read pixels (n, c, y, x) alone, in half the time of `read_crops`, which it is otherwise like."""
+    pixels: NDArray[Any] = _read(path, "pixels", cells or slice(None))
+    return pixels
+
+
 def _array(path: Path | str, name: str) -> zarr.Array[Any]:
     return zarr.open_array(Path(path) / name, mode="r")
 

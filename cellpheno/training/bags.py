@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cellpheno.errors import InputError
-from cellpheno.images.crops import n_crops, read_crops
+from cellpheno.images.crops import n_crops, read_pixels
 from cellpheno.names import PLATE, WELL
 from cellpheno.seeds import derived_seed
 
@@ -158,7 +158,7 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = np.concatenate([read_crops(row["crops"], part).pixels for part in parts])  # (n, c, y, x)
+        pixels = np.concatenate([read_pixels(row["crops"], part) for part in parts])  # (n, c, y, x)
         instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
         return Bag(instances, int(self.labels[i]), {PLATE: row[PLATE], WELL: row[WELL]})
 
@@ -245,7 +245,7 @@ def plate_limits(
             faults.append(f"plate {plate!r}: no cell in any of {len(rows)} wells, so its grey levels are not known")
             continue
         order = np.random.default_rng(derived_seed(seed, str(plate))).permutation(len(filled))[:wells_per_plate]
-        sample = [read_crops(filled[i], slice(0, cells_per_well)).pixels for i in sorted(order)]
+        sample = [read_pixels(filled[i], slice(0, cells_per_well)) for i in sorted(order)]
         limits[str(plate)] = normalization.limits(np.concatenate(sample))
     if faults:
         raise InputError(*faults)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cellpheno.components import describe
 from cellpheno.errors import InputError
-from cellpheno.images.crops import read_crops
+from cellpheno.images.crops import read_pixels
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
@@ -164,7 +164,7 @@ def fit_fold(
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
     }
-    crops = read_crops(bags.train.wells["crops"].iloc[0], slice(0, 1)).pixels
+    crops = read_pixels(bags.train.wells["crops"].iloc[0], slice(0, 1))
     card = {
         "cellpheno": version("cellpheno"),
         "torch": torch.__version__,
