@@ -314,7 +314,7 @@ def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[
         return f"{top} is no key of {step}, which takes: {', '.join(known)}"
     if override.sign in ("+", "++") or override.key.split("@")[0] in groups:
         return None
-    if OmegaConf.select(base, override.key, throw_on_missing=False) is None and override.key not in _flat(base):
+    if override.key not in _flat(base):
         candidates = [k for k in _flat(base) if k.split(".")[0] in known]
         return f"{override.key} is unknown{nearest(override.key, [*candidates, *(g for g in groups if g in known)])}"
     return None

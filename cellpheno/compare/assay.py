@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 
 from cellpheno.compare.metrics import Floats
-from cellpheno.compare.predictions import OUT_OF_FOLD, mean_over_repeats
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, mean_over_repeats
 from cellpheno.compare.resampling import generator
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -141,6 +141,8 @@ def dose_trend(
 ) -> pd.DataFrame:
     """Spearman's correlation of margin and dose over wells, and the four parameters of a Hill curve.
 
+    Where there are new wells, they alone count: all fold models scored them, but each control well only one.
+
     Returns
     -------
     DataFrame
@@ -151,6 +153,7 @@ def dose_trend(
     margins = margins.assign(dose=_doses(margins, dose)).dropna(subset="dose")
     rows = []
     for key, own in _groups(margins, by):
+        own = own[own["role"] == NEW] if (own["role"] == NEW).any() else own
         x, y = own["dose"].to_numpy(np.float64), own["margin"].to_numpy(np.float64)
         varies = np.ptp(x) > 0 and np.ptp(y) > 0
         rho = float(spearmanr(x, y).statistic) if varies and len(x) > 2 else np.nan

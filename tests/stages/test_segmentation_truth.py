@@ -10,12 +10,17 @@ from cellpheno.components import build
 from cellpheno.config import load_config
 from cellpheno.images.labels import match_objects
 
+SMALL = [
+    "simulation.wells=[A01,A02,A03]",
+    "simulation.wells_per_class=1",
+    "simulation.phenotypes={nuclear: null, membrane: null}",
+    "simulation.fields=1",
+]
+
 
 def f1_at(iou, folder, *overrides):
     """Mean F1 of nuclei and cells over the fields of three simulated wells, border nuclei left out of the truth."""
-    config = load_config("run", "experiment=demo", "simulation.wells=[A01,A02,A03]", "simulation.wells_per_class=1",
-                         "simulation.phenotypes={nuclear: null, membrane: null, puncta: {pattern: puncta}, control: "
-                         "{pattern: cytosolic}, mitochondria: {pattern: mitochondria}}", "simulation.fields=1", *overrides)  # fmt: skip
+    config = load_config("run", "experiment=demo", *SMALL, *overrides)
     simulation, segmentation = (
         build(OmegaConf.to_container(config[k], resolve=True)) for k in ("simulation", "segmentation")
     )
