@@ -132,7 +132,7 @@ def step_help(step: str, config_dir: Path | None = None) -> str:
     composed = config.compose_step(step, config_dir=config_dir)
     groups = config.config_groups(config_dir)
     meaning = _parameter_docs(function.__doc__ or "")
-    for chosen in composed.get("steps", []) if step == "run" else []:
+    for chosen in STEPS[1:] if step == "run" else []:
         meaning = {**_parameter_docs(config.step_function(chosen).__doc__ or ""), **meaning}
     lines = [f"cellpheno {step} [key=value ...]", "", first_line(step), "", "Keys (default):"]
     keys = [str(key) for key in composed if key not in groups and key != "_target_"]

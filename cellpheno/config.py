@@ -154,7 +154,8 @@ def bind(step: str, config: DictConfig) -> Callable[[], Any]:
     function = step_function(step)
     steps = [step] if parameters(step) is not None else config.steps
     hints = {name: hint for one in steps for name, hint in typing.get_type_hints(step_function(one)).items()}
-    settings = {str(k): v for k, v in config.items() if k != "_target_" and not OmegaConf.is_missing(config, str(k))}
+    given = [str(key) for key in config if key != "_target_" and not OmegaConf.is_missing(config, str(key))]
+    settings = {key: config[key] for key in given}
     made = {
         key: build(OmegaConf.to_container(value, resolve=True)) if _is_node(value) else value
         for key, value in settings.items()
@@ -200,6 +201,11 @@ def check(step: str, config: DictConfig) -> list[str]:
             faults.append(f"{key or step}: {error}")
             continue
         faults += _signature_faults(key, node, target)
+    if parameters(step) is None:
+        for chosen in config.steps:
+            own = [name for name in parameters(chosen) or {} if name in config]
+            faults += [f for n in own for f in _kind_fault(n, config[n], _kinds(step_function(chosen), n))]
+        faults = list(dict.fromkeys(faults))
     return faults
 
 
@@ -252,8 +258,8 @@ def _signature_faults(key: str, node: DictConfig, target: Callable[..., Any]) ->
         if name not in signature.parameters:
             if not takes_any:
                 faults.append(f"{dotted}{name} is unknown{nearest(name, signature.parameters)}")
-        elif not OmegaConf.is_missing(node, name) and (wanted := _kinds(target, name)):
-            faults += _kind_fault(f"{dotted}{name}", node[name], wanted)
+        elif not OmegaConf.is_missing(node, name):
+            faults += _kind_fault(f"{dotted}{name}", node[name], _kinds(target, name))
     if key and not node.get("_partial_", False):
         required = [n for n, p in signature.parameters.items() if p.default is p.empty and p.kind <= p.KEYWORD_ONLY]
         required = [n for n in required if signature.parameters[n].kind is not inspect.Parameter.VAR_POSITIONAL]
@@ -276,6 +282,8 @@ def _kinds(target: Callable[..., Any], name: str) -> tuple[type, ...]:
 
 
 def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
+    if not wanted:
+        return []
     accepted = set(wanted) | ({int} if float in wanted else set()) | ({str} if Path in wanted else set())
     if type(value) in accepted:
         return []

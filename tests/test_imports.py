@@ -29,7 +29,7 @@ ALLOWED = {
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
     | {"batch", "report"},
     "config": LOW | {"stages", "conf", "plates"},
-    "cli": LOW | {"stages", "config"},
+    "cli": LOW | {"stages", "config", "plates"},
 }
 FORBIDDEN = {"compare": {"torch"}, "measure": {"torch", "zarr"}, "profiles": {"torch"}, "models": {"zarr", "hydra"}}
 HYDRA = {"config"}

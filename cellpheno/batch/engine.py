@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cellpheno.batch.ledger import USABLE, commit_step, is_done, manifest, read_record
 from cellpheno.batch.locks import unit_lock
-from cellpheno.errors import DamagedInput, Stopped
+from cellpheno.errors import DamagedInput, InputError, Stopped
 from cellpheno.plates.commit import storage_is_lost
 
 log = logging.getLogger("cellpheno")
@@ -133,8 +133,8 @@ def do_job(step: str, job: Job, folder: Path, root: Path) -> dict[str, Any]:
             result = job.work()
         except DamagedInput as error:
             result = Result("quarantined", (), error.faults)
-        except Stopped:
-            raise
+        except (Stopped, InputError):
+            raise  # no fault of this unit: the request is wrong for all
         except OSError as error:
             if storage_is_lost(error):
                 raise Stopped(f"{step} {job.unit}: {error.strerror}: {error.filename}") from error

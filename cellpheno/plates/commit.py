@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LOST = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
     errno.EIO,
     errno.ESTALE,
     errno.ENODEV,

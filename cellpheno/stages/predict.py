@@ -66,6 +66,8 @@ def predict(
     jobs = [_job(folder, models, wells, trained, output, threads) for folder in folders]
     serial = functools.partial(engine, folder=output, root=output, workers=1)
     outcome = serial("predict", jobs)
+    if outcome.bugs:
+        return outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
     key = make_key(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]

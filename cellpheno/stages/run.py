@@ -19,8 +19,16 @@ def run(steps: Sequence[str], **settings: Any) -> Outcome:
     ----------
     steps : sequence of str
         Which steps, in order.
+    classifier : callable
+        What the baselines fit to their features.
+    **settings
+        The keys of all steps.
     """
-    outcomes = [_call(step, settings) for step in steps]
+    outcomes: list[Outcome] = []
+    for step in steps:
+        outcomes.append(_call(step, settings))
+        if outcomes[-1].bugs:
+            break  # what follows would rest on nothing
     if not outcomes:
         raise ConfigError("steps=[] leaves nothing to do; give for example steps=[segment,measure]")
     left_out = tuple(dict.fromkeys(line for outcome in outcomes for line in outcome.left_out))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cellpheno.components import describe
-from cellpheno.errors import InputError
+from cellpheno.errors import InputError, Stopped
 from cellpheno.images.crops import read_pixels
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
@@ -149,13 +149,17 @@ def fit_fold(
             class_weights=class_weights(list(bags.train.wells["label"]), classes) if weighted else None,
             seed=seed,
         )
-        trainer(
+        run = trainer(
             logger=logger(save_dir=folder / "log") if logger else False,
             callbacks=[best],
             default_root_dir=folder,
             enable_progress_bar=sys.stderr.isatty(),
             **({} if bags.validation else {"limit_val_batches": 0}),
-        ).fit(network, bags)
+        )
+        try:
+            run.fit(network, bags)
+        except SystemExit as error:  # how the trainer ends on a signal
+            raise Stopped("training was interrupted; whole folds that were trained stay") from error
     network.load_state_dict(best.weights)
     parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling}
     parts["model"] = partial(model, seed=seed)

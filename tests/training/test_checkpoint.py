@@ -27,7 +27,12 @@ def test_the_card_says_what_the_model_is_for(trained, recipe):
     assert (card["pixel_size_um"], card["crop_px"], card["dtype"]) == (0.5, 32, "uint16")
     assert np.array_equal(card["limits"]["P1"], recipe.limits["P1"])
     assert build(card["normalization"])() == recipe.normalization
-    assert card["encoder"] == {"_target_": "cellpheno.models.encoders.SmallResNet", "width": 8, "depth": 2}
+    assert card["encoder"] == {
+        "_target_": "cellpheno.models.encoders.SmallResNet",
+        "_partial_": True,
+        "width": 8,
+        "depth": 2,
+    }
 
 
 def test_every_flipped_byte_of_the_weights_is_found(copy):
