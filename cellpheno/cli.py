@@ -80,7 +80,7 @@ def _command(step: str, arguments: list[str]) -> int:
 
         return _init(arguments, init)
     if step not in STEPS:
-        from cellpheno.config import nearest
+        from cellpheno.overrides import nearest
 
         raise InputError(f"no step {step!r}{nearest(step, [*STEPS, 'init'])}; cellpheno --help lists the steps")
     parser = argparse.ArgumentParser(prog=f"cellpheno {step}", add_help=False)

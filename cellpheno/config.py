@@ -4,7 +4,6 @@ A step is a function of ``cellpheno.stages``; the names of its parameters are it
 key with its default, and a step takes from it those that its signature names.
 """
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -24,22 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cellpheno.components import build, resolve
 from cellpheno.errors import ConfigError
+from cellpheno.overrides import Override, choices, group_fault, nearest, parse, quoted
 from cellpheno.plates.commit import commit_file
 
 CONF = Path(importlib.import_module("cellpheno.conf").__path__[0])
-_OVERRIDE = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[^=+~]+)(?:=(?P<value>.*))?", re.DOTALL)
 _PLAIN_KINDS = (int, float, bool, str, Path, types.NoneType)
-
-
-class Override(typing.NamedTuple):
-    """``sign key=value`` as typed; ``value`` is None for a deletion such as ``~measurements.texture``."""
-
-    sign: str
-    key: str
-    value: str | None
-
-    def __str__(self) -> str:
-        return f"{self.sign}{self.key}" + ("" if self.value is None else f"={self.value}")
 
 
 def load_config(step: str, *overrides: str, config_dir: Path | None = None) -> DictConfig:
@@ -93,11 +81,11 @@ def compose_step(step: str, *overrides: str, config_dir: Path | None = None) -> 
 
 
 def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
-    typed = [_parse(text) for text in overrides]
+    typed = [parse(text) for text in overrides]
     searchpath = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     groups = config_groups(config_dir)
-    unknown = [fault for o in typed if (fault := _group_fault(o, groups))]
-    chosen = [str(o) for o in typed if o.key.split("@")[0] in groups and not _group_fault(o, groups)]
+    unknown = [fault for o in typed if (fault := group_fault(o, groups))]
+    chosen = [str(o) for o in typed if o.key.split("@")[0] in groups and not group_fault(o, groups)]
     base = _compose(step, [*searchpath, *chosen])
     _raise([*unknown, *(fault for o in typed if (fault := _key_fault(step, o, base, groups)))])
     settings = [str(_as_text(step, o, base)) for o in typed if o.key.split("@")[0] not in groups]
@@ -135,7 +123,14 @@ def sweep(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     >>> sweep(["plate=007,12E4", "seed=range(1,3)"])
     [('plate=007', 'seed=1'), ('plate=007', 'seed=2'), ('plate=12E4', 'seed=1'), ('plate=12E4', 'seed=2')]
     """
-    return list(itertools.product(*(tuple(_choices(_parse(text))) for text in overrides)))
+    return list(itertools.product(*(_swept(parse(text)) for text in overrides)))
+
+
+def _swept(override: Override) -> tuple[str, ...]:
+    if re.match(r"(choice|range|glob|interval|sort|shuffle)\(", override.value or ""):
+        values = OverridesParser.create().parse_override(str(override)).sweep_string_iterator()
+        return tuple(f"{override.sign}{override.key}={value}" for value in values)
+    return tuple(choices(override))
 
 
 def step_function(step: str) -> Callable[..., Any]:
@@ -293,25 +288,6 @@ def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
     return [f"{key}={value!r} is {type(value).__name__}: wanted {names}{hint}"]
 
 
-def _parse(text: str) -> Override:
-    match = _OVERRIDE.fullmatch(text)
-    if not match or (match["value"] is None and match["sign"] != "~"):
-        raise ConfigError(f"{text!r} is not key=value; write for example seed=1 or pooling=noisy_and")
-    return Override(match["sign"] or "", match["key"].strip(), match["value"])
-
-
-def _group_fault(override: Override, groups: Mapping[str, Sequence[str]]) -> str | None:
-    group = override.key.split("@")[0]
-    if group not in groups or override.value is None:
-        return None
-    options = [v.strip(" '\"") for v in override.value.strip("[]").split(",")]
-    unknown = [o for o in options if o not in groups[group] and o not in ("null", "")]
-    if not unknown:
-        return None
-    told = f"{', '.join(unknown)}{nearest(unknown[0], groups[group])}; options: {', '.join(groups[group])}"
-    return f"{group}={override.value}: no option {told}"
-
-
 def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
     top = re.split(r"[.@]", override.key)[0]
     if top in ("hydra", "experiment"):
@@ -357,28 +333,8 @@ def _as_text(step: str, override: Override, base: DictConfig) -> Override:
         return override
     if override.value.startswith("[") and override.value.endswith("]"):
         items = [item.strip().strip("'\"") for item in override.value[1:-1].split(",") if item.strip()]
-        return override._replace(value=f"[{','.join(_quote(item) for item in items)}]")
-    return override._replace(value=_quote(override.value))
-
-
-def _quote(text: str) -> str:
-    return "'" + re.sub(r"(\\*)(')", r"\1\1\\\2", text).replace("\n", " ") + ("\\" if text.endswith("\\") else "") + "'"
-
-
-def _choices(override: Override) -> Iterator[str]:
-    value = override.value or ""
-    if re.match(r"(choice|range|glob|interval|sort|shuffle)\(", value):
-        parsed = OverridesParser.create().parse_override(str(override))
-        yield from (f"{override.sign}{override.key}={choice}" for choice in parsed.sweep_string_iterator())
-        return
-    depth, quote, start = 0, "", 0
-    for index, letter in enumerate(value):
-        quote = "" if letter == quote else (quote or (letter if letter in "'\"" else ""))
-        depth += 0 if quote else (letter in "[{(") - (letter in "]})")
-        if letter == "," and not depth and not quote:
-            yield f"{override.sign}{override.key}={value[start:index]}"
-            start = index + 1
-    yield str(override) if not start else f"{override.sign}{override.key}={value[start:]}"
+        return override._replace(value=f"[{','.join(quoted(item) for item in items)}]")
+    return override._replace(value=quoted(override.value))
 
 
 def _compose(step: str, overrides: Sequence[str]) -> DictConfig:
@@ -389,12 +345,6 @@ def _compose(step: str, overrides: Sequence[str]) -> DictConfig:
             return compose(step, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).strip()) from error
-
-
-def nearest(name: str, known: Any) -> str:
-    """The known names closest to one that is not known, ready to stand in a message."""
-    close = difflib.get_close_matches(name, [str(k) for k in known], n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(close)})" if close else ""
 
 
 def _is_node(value: Any) -> bool:

@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "seeds": set(),
     "components": {"errors"},
+    "overrides": {"errors"},
     "measure": {"names"},
     "models": set(),
     "plates": LOW,
@@ -28,8 +29,8 @@ ALLOWED = {
     "stages": LOW
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
     | {"batch", "report"},
-    "config": LOW | {"stages", "conf", "plates"},
-    "cli": LOW | {"stages", "config", "plates"},
+    "config": LOW | {"stages", "conf", "plates", "overrides"},
+    "cli": LOW | {"stages", "config", "plates", "overrides"},
 }
 FORBIDDEN = {"compare": {"torch"}, "measure": {"torch", "zarr"}, "profiles": {"torch"}, "models": {"zarr", "hydra"}}
 HYDRA = {"config"}
