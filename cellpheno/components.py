@@ -7,7 +7,7 @@ object it leads to is one of ours or of a named library: a card or a config from
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +108,20 @@ def build(data: Any) -> Any:
         made = functools.partial(target, **settings)
         return made if data.get("_partial_") else made()
     return [build(item) for item in data] if isinstance(data, list) else data
+
+
+def targets(data: Any) -> Iterator[str]:
+    """Names of all components in described data, nested ones included.
+
+    Examples
+    --------
+    >>> list(targets({"_target_": "a.B", "part": [{"_target_": "c.D"}]}))
+    ['a.B', 'c.D']
+    """
+    if isinstance(data, Mapping):
+        if "_target_" in data:
+            yield str(data["_target_"])
+        data = list(data.values())
+    if isinstance(data, list):
+        for item in data:
+            yield from targets(item)

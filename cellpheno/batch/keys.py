@@ -5,11 +5,10 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cellpheno.components import describe
+from cellpheno.components import describe, targets
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -34,7 +33,7 @@ def make_key(step: str, **parts: Any) -> str:
     True
     """
     data = {name: describe(part) for name, part in parts.items()}
-    modules = sorted({f"cellpheno.stages.{step}", *(target.rpartition(".")[0] for target in _targets(data))})
+    modules = sorted({f"cellpheno.stages.{step}", *(target.rpartition(".")[0] for target in targets(data))})
     return _sha256({"code": code_version(*modules), "step": step, **data})
 
 
@@ -61,17 +60,6 @@ def code_version(*modules: str) -> str:
 
 def _sha256(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def _targets(data: Any) -> Iterator[str]:
-    """Names of all components in described data."""
-    if isinstance(data, dict):
-        if "_target_" in data:
-            yield str(data["_target_"])
-        data = list(data.values())
-    if isinstance(data, list):
-        for item in data:
-            yield from _targets(item)
 
 
 @functools.cache

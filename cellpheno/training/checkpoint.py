@@ -7,7 +7,7 @@ A model's folder holds ``model.safetensors`` and ``card.json``. Classes stand in
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
 from cellpheno import components
-from cellpheno.components import resolve
+from cellpheno.components import resolve, targets
 from cellpheno.errors import InputError
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
@@ -52,7 +52,7 @@ def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     Traceback (most recent call last):
     cellpheno.errors.InputError: cellpheno.plates.commit.commit_folder is not admitted in a model's card
     """
-    for target in _targets(description):
+    for target in targets(description):
         found: Any = resolve(target)
         ours = found.__module__.startswith("cellpheno.models.")
         if not ours and not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
@@ -184,14 +184,3 @@ def check_card(card: Mapping[str, Any], **data: Any) -> None:
             faults.append(f"{key}: the model was trained with {trained}, the data have {found}")
     if faults:
         raise InputError(*faults)
-
-
-def _targets(data: Any) -> Iterator[str]:
-    """All that a description names, at any depth."""
-    if isinstance(data, Mapping):
-        if "_target_" in data:
-            yield str(data["_target_"])
-        data = list(data.values())
-    if isinstance(data, list):
-        for item in data:
-            yield from _targets(item)
