@@ -61,13 +61,17 @@ def measure_field(
     """
     _check(labels, image, channels, measurements)
     tokens = channel_tokens(channels)
+    planes = [*image]
+    for plane in planes:
+        plane.setflags(write=False)  # what is computed from it is shared by all measurements: `Objects.once`
     compartments = {name: index_objects(labels[key]) for key, name in _COMPARTMENTS.items() if key in labels}
     rows, cells = next(iter(compartments.items()))
     parts = []
     for name, objects in compartments.items():
         others = {other: found for other, found in compartments.items() if other != name}
         own = np.arange(len(cells)) if name == rows else largest_child(cells, objects)
-        features = _always(name, objects, others) | _features(objects, others, image, tokens, measurements)
+        features = _always(name, objects, others) | _features(objects, others, planes, tokens, measurements)
+        objects.forget()
         parts.append(_table(name, features, own))
     table = pd.concat(parts, axis=1)
     table.insert(0, OBJECT, cells.ids)
@@ -109,13 +113,13 @@ def _check(
 def _features(
     objects: Objects,
     others: Mapping[str, Objects],
-    image: NDArray[Any],
+    planes: Sequence[NDArray[Any]],
     tokens: Sequence[str],
     measurements: Measurements,
 ) -> dict[str, NDArray[np.float64]]:
     """All features of one compartment; two measurements that give the same name are refused."""
     features: dict[str, NDArray[np.float64]] = {}
-    for name, part in _results(objects, others, image, tokens, measurements):
+    for name, part in _results(objects, others, planes, tokens, measurements):
         if clash := sorted(features.keys() & part.keys()):
             raise ValueError(f"measurement {name} repeats {clash[0]} of another measurement; leave one of them out")
         if wrong := [feature for feature, values in part.items() if np.shape(values) != (len(objects),)]:
@@ -129,17 +133,17 @@ def _features(
 def _results(
     objects: Objects,
     others: Mapping[str, Objects],
-    image: NDArray[Any],
+    planes: Sequence[NDArray[Any]],
     tokens: Sequence[str],
     measurements: Measurements,
 ) -> Iterator[tuple[str, Features]]:
     for name, measure in measurements.get("shape", {}).items():
         yield name, measure(objects)
     for name, measure in measurements.get("channel", {}).items():
-        for pixels, token in zip(image, tokens, strict=True):
+        for pixels, token in zip(planes, tokens, strict=True):
             yield name, measure(objects, pixels, token)
     for name, measure in measurements.get("pair", {}).items():
         for i, j in combinations(range(len(tokens)), 2):
-            yield name, measure(objects, image[i], image[j], tokens[i], tokens[j])
+            yield name, measure(objects, planes[i], planes[j], tokens[i], tokens[j])
     for name, measure in measurements.get("relation", {}).items():
         yield name, measure(objects, others)

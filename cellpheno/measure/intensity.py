@@ -73,7 +73,7 @@ def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, 
     [0.5, 0.2]
     """
     scale = full_scale(image)
-    values = pixel_values(objects, image)  # (P,)
+    values = objects.once(pixel_values, image)  # (P,)
     table = _intensity(
         objects.pointer,
         objects.rows,

@@ -3,14 +3,17 @@
 Axes: n objects, P pixels that belong to an object, y and x of the image.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellpheno.measure.kernel import kernel
+
+T = TypeVar("T")
 
 _TABLE_LIMIT = 2**24  # labels above it are ranked by sorting instead of by a table
 
@@ -39,6 +42,7 @@ class Objects:
     rows: NDArray[np.int32]
     cols: NDArray[np.int32]
     boxes: NDArray[np.int32]
+    _known: dict[Any, tuple[Any, tuple[Any, ...]]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,6 +62,30 @@ class Objects:
     def inner_edge(self) -> NDArray[np.bool_]:
         """Pixels with another label above, below, left or right, (P,); the border of the image is no edge."""
         return _inner_edge(self.labels, self.rows, self.cols)
+
+    def once(self, build: Callable[..., T], *arguments: Any) -> T:
+        """Give ``build(self, *arguments)``, computed once: what several measurements or channels share.
+
+        An array among the arguments must be read-only to be remembered; with one that can change, ``build`` runs each
+        time.
+
+        Examples
+        --------
+        >>> objects = index_objects(np.array([[7, 7, 0]]))
+        >>> objects.once(Objects.__len__), objects.once(Objects.__len__)
+        (1, 1)
+        """
+        if any(isinstance(argument, np.ndarray) and argument.flags.writeable for argument in arguments):
+            return build(self, *arguments)
+        key = (build, *(id(a) if isinstance(a, np.ndarray) else a for a in arguments))
+        if key not in self._known:
+            self._known[key] = build(self, *arguments), arguments  # an argument that is held keeps its id to itself
+        found: T = self._known[key][0]
+        return found
+
+    def forget(self) -> None:
+        """Free what `once` remembers."""
+        self._known.clear()
 
 
 def index_objects(labels: NDArray[Any]) -> Objects:

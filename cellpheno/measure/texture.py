@@ -74,7 +74,7 @@ def texture(
         raise ValueError(f"texture levels {levels}: wanted 2 to 256")
     if bad := [scale for scale in scales if scale < 1]:
         raise ValueError(f"texture scales {bad}: wanted 1 pixel or more")
-    values = pixel_values(objects, image)
+    values = objects.once(pixel_values, image)
     finite = all_finite(objects, values)
     grey = np.zeros(image.size, np.uint8)
     grey[objects.places] = _quantize(values, levels, channel)
