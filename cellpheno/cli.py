@@ -131,13 +131,15 @@ def step_help(step: str, config_dir: Path | None = None) -> str:
     function = config.step_function(step)
     composed = config.compose_step(step, config_dir=config_dir)
     groups = config.config_groups(config_dir)
-    meaning = _parameter_docs(function.__doc__ or "")
+    referred = config.referred_keys(step, config_dir)
+    meaning = referred | _parameter_docs(function.__doc__ or "")
     for chosen in STEPS[1:] if step == "run" else []:
         meaning = {**_parameter_docs(config.step_function(chosen).__doc__ or ""), **meaning}
+    whole = config.compose_step("run", config_dir=config_dir)
     lines = [f"cellpheno {step} [key=value ...]", "", first_line(step), "", "Keys (default):"]
-    keys = [str(key) for key in composed if key not in groups and key != "_target_"]
-    for key in keys:
-        lines.append(f"  {key}={config.shown(composed, key)}")
+    own = [str(key) for key in composed if key not in groups and key != "_target_"]
+    for key in [*own, *(key for key in referred if key not in composed)]:
+        lines.append(f"  {key}={config.shown(composed if key in own else whole, key)}")
         lines.append(f"      {meaning.get(key, '')}")
     lines += ["", "Groups (default first): GROUP=OPTION, and GROUP.KEY=VALUE for what an option takes (see --cfg job)"]
     chosen_options = config.chosen_options(step)

@@ -115,6 +115,15 @@ def _known(step: str, whole: DictConfig, names: Iterable[str]) -> list[str]:
     return found
 
 
+def referred_keys(step: str, config_dir: Path | None = None) -> dict[str, str]:
+    """Keys that only the settings of a step refer to, as ``feature_reference``, with what ``run.yaml`` says of them."""
+    whole = _whole(step, (), config_dir)
+    names = parameters(step)
+    own = [str(key) for key in (whole if names is None else names)]
+    comments = dict(re.findall(r"^(\w+):.*? # (.+)$", (CONF / "run.yaml").read_text(encoding="utf-8"), re.MULTILINE))
+    return {key: comments.get(key, "") for key in _known(step, whole, own) if names is None or key not in own}
+
+
 def sweep(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     """Every combination of a multirun's comma lists and sweeps, in order.
 
@@ -327,7 +336,8 @@ def _as_text(step: str, override: Override, base: DictConfig) -> Override:
     node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None
     target = step_function(step) if not parent else node and "_target_" in node and resolve(node["_target_"])
     if parameters(step) is None and not parent:
-        target = next((step_function(s) for s in base.steps if name in (parameters(s) or {})), None)
+        steps = [path.stem for path in sorted(CONF.glob("*.yaml"))]  # all: `steps` itself may be among the overrides
+        target = next((step_function(s) for s in steps if name in (parameters(s) or {})), None)
     hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name) if target else None
     if hint is None or not re.search(r"\bstr\b|\bPath\b", str(hint)):
         return override

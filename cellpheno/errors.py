@@ -33,5 +33,9 @@ class DamagedInput(InputError):
     """A file that belongs to one field or well and cannot be trusted: the well is set aside, the plate goes on."""
 
 
-class Stopped(RuntimeError):
-    """Work that ended early and can be resumed: a signal, a full disk, too many failed wells."""
+class Stopped(BaseException):
+    """Work that ended early and can be resumed: a signal, a full disk, too many failed wells.
+
+    Like KeyboardInterrupt no Exception, for a signal may come anywhere: what takes every error while it reads a file for
+    damage in the file must not take this one for it.
+    """

@@ -133,7 +133,7 @@ def do_job(step: str, job: Job, folder: Path, root: Path) -> dict[str, Any]:
             result = job.work()
         except DamagedInput as error:
             result = Result("quarantined", (), error.faults)
-        except (Stopped, InputError):
+        except InputError:
             raise  # no fault of this unit: the request is wrong for all
         except OSError as error:
             if storage_is_lost(error):

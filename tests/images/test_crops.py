@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cellpheno.errors import Stopped
 from cellpheno.images.crops import (
     Crops,
     crop_size,
@@ -11,6 +13,7 @@ from cellpheno.images.crops import (
     n_crops,
     read_attributes,
     read_crops,
+    read_pixels,
     sample_cells,
     write_crops,
 )
@@ -99,6 +102,16 @@ def test_a_lost_or_empty_or_cut_file_raises(tmp_path, array):
     shard.unlink()
     with pytest.raises(OSError, match=f"{array} lacks"):
         read_crops(path)
+
+
+def test_a_signal_while_reading_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise Stopped("signal SIGTERM")
+
+    write_crops(tmp_path / "B03.zarr", some_crops(3))
+    monkeypatch.setattr(zarr.Array, "__getitem__", stopped)
+    with pytest.raises(Stopped):
+        read_pixels(tmp_path / "B03.zarr", slice(0, 1))
 
 
 def test_writing_refuses(tmp_path):
