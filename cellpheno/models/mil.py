@@ -159,11 +159,12 @@ class MILClassifier(pl.LightningModule):
         return loss
 
     def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor:
-        """Loss of one batch; its augmentation depends on the seed and the step alone."""
+        """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
         instances, n_bags = batch.instances, len(batch.labels)
+        step_seed = self.seed * 1_000_003 + self.global_step
+        torch.manual_seed(step_seed)
         if self.augment is not None:
-            generator = torch.Generator(instances.device).manual_seed(self.seed * 1_000_003 + self.global_step)
-            instances = self.augment(instances, generator)
+            instances = self.augment(instances, torch.Generator(instances.device).manual_seed(step_seed))
         loss = self.loss(self(instances, batch.bag, n_bags), batch.labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n_bags)
         return loss

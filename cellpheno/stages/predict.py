@@ -99,9 +99,8 @@ def _job(folder: Path, models: Path, wells: pd.DataFrame, trained: pd.DataFrame,
     held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == match["fold"], [PLATE, WELL]]))
     new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
     chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
-    classes = read_card(folder)["classes"]
-    labels = own.loc[own["fold"] != match["fold"], "label"]
-    prior = np.log([(labels == name).sum() + 0.5 for name in classes])
+    card = read_card(folder)
+    prior = np.log([card["class_counts"][name] + 0.5 for name in card["classes"]])
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop") for _, w in wells.iterrows()]
     key = make_key(
         "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),

@@ -159,13 +159,15 @@ def _job(
     ]
     key = make_key("train", settings=work.keywords, inputs=inputs, seed=fold_seed)
     unit = "train-" + name.replace("/", "-")
-    return Job(unit, key, functools.partial(work, training, folder=output / "models" / name, seed=fold_seed))
+    places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
+    return Job(unit, key, functools.partial(work, training, **places, seed=fold_seed))
 
 
 def train_fold(
     training: pd.DataFrame,
     *,
     folder: Path,
+    resume: Path,
     seed: int,
     classes: Sequence[str],
     channels: Sequence[str],
@@ -177,6 +179,7 @@ def train_fold(
     threads: int,
 ) -> Result:
     """Train the model of one fold; wells without cells teach nothing and are left out."""
+    class_counts = {name: int((training["label"] == name).sum()) for name in classes}
     training = training[training["n_cells"] > 0].reset_index(drop=True)
     chosen = inner_split(training, validation, seed) if validation else training.iloc[:0]
     with commit_folder(folder) as temporary:
@@ -189,9 +192,12 @@ def train_fold(
             limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
             normalization=normalization(),
             folder=temporary,
+            resume=resume,
             seed=seed,
+            class_counts=class_counts,
             threads=threads,
             **components,
         )
+    resume.unlink(missing_ok=True)
     files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
     return Result("done", files, (), {"n_wells": len(training), "n_cells": int(np.sum(training["n_cells"]))})

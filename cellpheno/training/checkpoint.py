@@ -109,7 +109,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; this is not the folder of a trained model") from None
     except ValueError as fault:
         raise InputError(f"{path}: not a model's card ({fault})") from None
-    wanted = ("classes", "channels", "model", "encoder", "pooling", "normalization", "weights_sha256")
+    wanted = ("classes", "class_counts", "channels", "model", "encoder", "pooling", "normalization", "weights_sha256")
     if missing := [key for key in wanted if not isinstance(card, dict) or key not in card]:
         raise InputError(f"{path}: a model's card needs {missing}")
     return dict(card)

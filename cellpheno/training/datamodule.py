@@ -67,6 +67,14 @@ class PlateDataModule(pl.LightningDataModule):
             raise ValueError("there is no validation well; train with limit_val_batches=0")
         return self._loader(self.validation, BagOrder(self.validation.labels), 1)
 
+    def state_dict(self) -> dict[str, int]:
+        """The epoch after this one: workers read ahead before the trainer tells them where a resumed run stands."""
+        return {"epoch": self.order.epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on at the epoch after the saved one."""
+        self.order.set_epoch(state_dict["epoch"])
+
     def _loader(self, bags: WellBags, order: BagOrder, bags_per_batch: int) -> DataLoader[Bag]:
         return DataLoader(
             bags, batch_size=bags_per_batch, sampler=order, collate_fn=collate, num_workers=self.num_workers

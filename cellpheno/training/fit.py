@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
+from cellpheno.training.resume import ResumePoint, resume_point
 
 HISTORY = "history.csv"
 _METRICS = ("train_loss", "val_loss", "val_balanced_accuracy")
@@ -45,6 +46,10 @@ class BestEpoch(pl.Callback):
         self.epoch, self.loss = -1, math.inf
         self.weights: dict[str, Tensor] = {}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once where a resumed training had lost its patience already."""
+        self._judge(trainer)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the epoch's figures; without validation wells the last epoch is the best."""
         metrics = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in _METRICS}
@@ -53,8 +58,20 @@ class BestEpoch(pl.Callback):
         if not metrics["val_loss"] >= self.loss:  # nan: there is no validation
             self.epoch, self.loss = trainer.current_epoch, metrics["val_loss"]
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
-        elif self.patience is not None and trainer.current_epoch - self.epoch >= self.patience:
+        self._judge(trainer)
+
+    def _judge(self, trainer: pl.Trainer) -> None:
+        if self.history and self.patience is not None and len(self.history) - 1 - self.epoch >= self.patience:
             trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs."""
+        return {"history": self.history, "epoch": self.epoch, "loss": self.loss, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the other one ended."""
+        self.history, self.weights = state_dict["history"], state_dict["weights"]
+        self.epoch, self.loss = state_dict["epoch"], state_dict["loss"]
 
 
 def class_weights(labels: Sequence[str], classes: Sequence[str]) -> Tensor:
@@ -91,6 +108,8 @@ def fit_fold(
     trainer: Callable[..., pl.Trainer],
     folder: Path,
     seed: int,
+    class_counts: Mapping[str, int] | None = None,
+    resume: Path | None = None,
     logger: Callable[..., Any] | None = None,
     patience: int | None = 8,
     threads: int = 1,
@@ -117,6 +136,12 @@ def fit_fold(
     folder : Path
         Made where missing.
     seed : int
+    class_counts : mapping of str to int, optional
+        Wells of each class in the training fold, also those without cells, which are not among the tables: what a well
+        without cells is predicted from. None counts the tables.
+    resume : Path, optional
+        File that holds the state after the last whole epoch. Where it is there already, training goes on from it and
+        ends with the same bytes as one that was never stopped; it must come from the same wells and settings.
     patience : int, optional
         Epochs without a lower validation loss after which training ends; None: never.
     threads : int
@@ -151,28 +176,30 @@ def fit_fold(
         )
         run = trainer(
             logger=logger(save_dir=folder / "log") if logger else False,
-            callbacks=[best],
+            callbacks=[best, *([ResumePoint(resume)] if resume else [])],
             default_root_dir=folder,
             enable_progress_bar=sys.stderr.isatty(),
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
         try:
-            run.fit(network, bags)
+            run.fit(network, bags, ckpt_path=resume_point(resume), weights_only=True)
         except SystemExit as error:  # how the trainer ends on a signal
-            raise Stopped("training was interrupted; whole folds that were trained stay") from error
+            raise Stopped("training was interrupted; what was trained so far stays") from error
     network.load_state_dict(best.weights)
-    parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling}
-    parts["model"] = partial(model, seed=seed)
+    labels = [*wells_train["label"], *wells_validation["label"]]
+    counts = class_counts or {name: labels.count(name) for name in classes}
+    crops = read_pixels(bags.train.wells["crops"].iloc[0], slice(0, 1))
+    parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
     parts["normalization"] = partial(type(normalization), **vars(normalization))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
     }
-    crops = read_pixels(bags.train.wells["crops"].iloc[0], slice(0, 1))
     card = {
         "cellpheno": version("cellpheno"),
         "torch": torch.__version__,
         "classes": list(classes),
+        "class_counts": {name: int(counts[name]) for name in classes},
         "channels": list(channels),
         "pixel_size_um": pixel_size_um,
         "crop_px": crops.shape[-1],
