@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 READERS ?= .venv-readers
+JOBS ?= 2
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -10,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo [FRESH=1]   the whole job on a simulated plate; prints the report's path"
-	@echo "make test             the tests"
+	@echo "make test [JOBS=2]    the tests, in so many processes"
 	@echo "make full             the tests and the long evidence"
 	@echo "make lint | format    ruff and mypy | ruff format"
 
@@ -31,10 +32,10 @@ demo: $(VENV)/.ready
 	@$(BIN)/cellpheno run experiment=demo
 
 test: $(VENV)/.ready $(READERS)/.ready
-	CELLPHENO_READERS_PYTHON=$(abspath $(READERS))/bin/python $(BIN)/python -m pytest -q
+	CELLPHENO_READERS_PYTHON=$(abspath $(READERS))/bin/python $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 full: $(VENV)/.ready $(READERS)/.ready
-	CELLPHENO_READERS_PYTHON=$(abspath $(READERS))/bin/python $(BIN)/python -m pytest -q -m "full or not full"
+	CELLPHENO_READERS_PYTHON=$(abspath $(READERS))/bin/python $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "full or not full"
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -111,7 +111,7 @@ def test_a_signal_stops_with_exit_code_4_and_the_run_resumes(cropped_screen, fre
             break
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 4
     assert "run the same command again to resume" in said
     assert not list((screen.folder / "runs/small").rglob("*.lock"))
