@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from cellpheno.measure.distance import edge_distance
 from cellpheno.measure.hull import convex_features
 from cellpheno.measure.kernel import kernel
+from cellpheno.measure.moments import principal_variances, variances
 from cellpheno.measure.objects import Objects, sort_within
 
 # Benkrid's weights, by 1 + 2 * (border pixels above, below, left, right) + 10 * (border pixels at the corners)
@@ -16,17 +17,10 @@ _STEP[[13, 23]] = 3  # half of each
 
 
 def area_shape(objects: Objects) -> dict[str, NDArray[np.float64]]:
-    """Area and shape of each object, as CellProfiler 4.2 defines them.
+    """Area and shape of each object, as CellProfiler 4.2 defines them; its advanced features are those of `moments`.
 
-    Lengths are in pixels, areas in square pixels, the orientation in degrees from -90 to 90 against the y axis. Nothing
-    outside the image belongs to an object. `FormFactor` of a single pixel is nan, for its perimeter is 0.
-
-    - ``BoundingBoxMaximum`` is one past the last row or column; ``Center`` the mean of the pixels.
-    - ``Perimeter`` follows Benkrid and Crookes; ``FormFactor`` is 4 pi area / perimeter^2, ``Compactness`` its inverse.
-    - Axes, ``Eccentricity`` and ``Orientation`` are those of the ellipse with the same second moments.
-    - ``EulerNumber`` is parts minus holes, pixels joined at corners too.
-    - ``ConvexArea``, ``Solidity`` (area / convex area) and the Feret diameters: see `hull.convex_features`.
-    - ``MaximumRadius``, ``MeanRadius``, ``MedianRadius`` are of the pixels' distances to the outside.
+    Nothing outside the image belongs to an object. Objects are flat: what CellProfiler adds for volumes (Z, Volume,
+    SurfaceArea) is not there. `FormFactor` of a single pixel is nan, for its perimeter is 0 (CellProfiler: inf).
 
     Parameters
     ----------
@@ -35,6 +29,55 @@ def area_shape(objects: Objects) -> dict[str, NDArray[np.float64]]:
     Returns
     -------
     dict of str to ndarray of shape (n,), float64
+
+    Features
+    --------
+    Location_Center_<axis> : pixel
+        Mean column (X) or row (Y) of the pixels.
+    AreaShape_Center_<axis> : pixel
+        The same; CellProfiler gives it twice.
+    AreaShape_Area : pixel^2
+        Number of pixels.
+    AreaShape_BoundingBoxArea : pixel^2
+        Area of the smallest upright box round the pixels.
+    AreaShape_BoundingBoxMinimum_<axis> : pixel
+        First column (X) or row (Y) of the box.
+    AreaShape_BoundingBoxMaximum_<axis> : pixel
+        One past the last column (X) or row (Y) of the box.
+    AreaShape_Extent : fraction
+        Area / area of the box.
+    AreaShape_Perimeter : pixel
+        Length of the outline, its straight and diagonal steps weighted after Benkrid and Crookes.
+    AreaShape_FormFactor : 1
+        4 pi area / perimeter^2; 1 for a disk.
+    AreaShape_Compactness : 1
+        Perimeter^2 / (4 pi area).
+    AreaShape_EquivalentDiameter : pixel
+        Diameter of the disk with the same area.
+    AreaShape_MajorAxisLength : pixel
+        Longer axis of the ellipse with the same second moments.
+    AreaShape_MinorAxisLength : pixel
+        Shorter axis of that ellipse.
+    AreaShape_Eccentricity : 1
+        Distance of the foci of that ellipse / longer axis: 0 for a disk, 1 for a line.
+    AreaShape_Orientation : degree
+        Angle of its longer axis to the y axis, -90 to 90.
+    AreaShape_EulerNumber : count
+        Parts minus holes, pixels joined at corners too.
+    AreaShape_ConvexArea : pixel^2
+        Pixels whose centre lies in or on the convex hull of the pixel-edge midpoints.
+    AreaShape_Solidity : fraction
+        Area / convex area.
+    AreaShape_MinFeretDiameter : pixel
+        Smallest distance of two parallel lines that hold all pixel centres between them.
+    AreaShape_MaxFeretDiameter : pixel
+        Largest distance of two pixel centres.
+    AreaShape_MaximumRadius : pixel
+        Largest distance of a pixel to the nearest one outside the object, beyond the image too.
+    AreaShape_MeanRadius : pixel
+        Mean of these distances.
+    AreaShape_MedianRadius : pixel
+        Median of these distances.
 
     References
     ----------
@@ -74,8 +117,9 @@ def area_shape(objects: Objects) -> dict[str, NDArray[np.float64]]:
         "Perimeter": perimeter,
         "FormFactor": 4 * np.pi * area / np.where(perimeter > 0, perimeter, np.nan) ** 2,
     }
-    ellipse = _ellipse(_second_moments(objects.pointer, objects.rows, objects.cols))
-    return center(objects) | {f"AreaShape_{name}": values for name, values in (ellipse | features).items()}
+    centers = center(objects)
+    places = {name.replace("AreaShape", "Location"): values for name, values in centers.items()}
+    return places | centers | {f"AreaShape_{name}": values for name, values in (_ellipse(objects) | features).items()}
 
 
 def center(objects: Objects) -> dict[str, NDArray[np.float64]]:
@@ -91,11 +135,10 @@ def center(objects: Objects) -> dict[str, NDArray[np.float64]]:
     return {"AreaShape_Center_X": centers[:, 1], "AreaShape_Center_Y": centers[:, 0]}
 
 
-def _ellipse(moments: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Axes of the ellipse with the same variances of y and x and covariance (n, 3)."""
-    yy, xx, xy = moments.T
-    middle, half = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
-    largest, smallest = middle + half, np.maximum(middle - half, 0)
+def _ellipse(objects: Objects) -> dict[str, NDArray[np.float64]]:
+    """Axes of the ellipse with the same second moments."""
+    yy, xx, xy = variances(objects)
+    largest, smallest = principal_variances(yy, xx, xy)
     ratio = np.divide(smallest, largest, out=np.ones_like(largest), where=largest > 0)  # one pixel: no eccentricity
     tilt = 0.5 * np.arctan2(2 * xy, yy - xx)
     no_axis = np.where(xy > 0, np.pi / 4, -np.pi / 4)  # scikit-image's choice for equal variances
@@ -111,7 +154,7 @@ def _radii(objects: Objects) -> tuple[NDArray[np.float64], NDArray[np.float64], 
     """Maximum, mean and median distance to the outside."""
     if not len(objects):
         return np.empty(0), np.empty(0), np.empty(0)
-    ordered = sort_within(objects, edge_distance(objects))
+    ordered = sort_within(objects, objects.once(edge_distance, True))
     start, stop = objects.pointer[:-1], objects.pointer[1:]
     median = (ordered[(start + stop - 1) // 2] + ordered[(start + stop) // 2]) / 2
     return ordered[stop - 1], np.add.reduceat(ordered, start) / objects.areas, median
@@ -127,33 +170,6 @@ def _center(pointer: NDArray[np.int64], rows: NDArray[np.int32], cols: NDArray[n
             x += cols[i]
         area = pointer[o + 1] - pointer[o]
         out[o, 0], out[o, 1] = y / area, x / area
-    return out
-
-
-@kernel
-def _second_moments(
-    pointer: NDArray[np.int64], rows: NDArray[np.int32], cols: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Variances of y and x and their covariance; whole numbers about the first pixel keep equal variances equal."""
-    out = np.empty((pointer.size - 1, 3))
-    for o in range(pointer.size - 1):
-        start, area = pointer[o], pointer[o + 1] - pointer[o]
-        y0, x0 = np.int64(0), np.int64(0)
-        for i in range(start, start + area):
-            y0 += rows[i]
-            x0 += cols[i]
-        y0, x0 = y0 // area, x0 // area  # near the centre, so that nothing cancels below
-        y, x, yy, xx, xy = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        for i in range(start, start + area):
-            v, u = rows[i] - y0, cols[i] - x0
-            y += v
-            x += u
-            yy += v * v
-            xx += u * u
-            xy += v * u
-        out[o, 0] = (float(yy) - float(y) * y / area) / area
-        out[o, 1] = (float(xx) - float(x) * x / area) / area
-        out[o, 2] = (float(xy) - float(y) * x / area) / area
     return out
 
 
