@@ -1,6 +1,6 @@
 """Intensity of objects in one channel: CellProfiler's MeasureObjectIntensity."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,19 @@ _PLACES = (  # these are in pixels
 )
 
 
-def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, NDArray[np.float64]]:
+def intensity(
+    objects: Objects,
+    image: NDArray[Any],
+    channel: str,
+    reference: Literal["cellprofiler", "cp_measure"] = "cellprofiler",
+) -> dict[str, NDArray[np.float64]]:
     """Intensity of each object in one channel, as CellProfiler 4.2 defines it.
 
     Grey levels are on CellProfiler's scale: uint8 / 255, uint16 / 65535, float as it is. Standard deviations divide by
-    the number of pixels. The quantile q of m sorted pixels stands at position q m (not q (m - 1)), the median absolute
-    deviation too. Edge pixels have another label above, below, left or right; an object without any has nan there
-    (CellProfiler: 0). Of equal maxima the first in raster order is the place (CellProfiler's choice among them is
-    arbitrary). An object that holds nan or inf has nan throughout.
+    the number of pixels. Edge pixels have another label above, below, left or right; an object without any has nan
+    there (CellProfiler: 0), and nan is the place of the mass of a black object. Of equal maxima the first in raster
+    order is the place (CellProfiler's choice among them changes with the version of its sort). An object that holds
+    nan or inf has nan throughout. The image is plane: CellProfiler's places along Z, always 0 there, are left out.
 
     Parameters
     ----------
@@ -48,6 +53,9 @@ def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, 
     image : ndarray of shape (y, x), uint8, uint16 or float
     channel : str
         As it stands in the column names.
+    reference : {"cellprofiler", "cp_measure"}
+        Where the quantile q of m sorted values stands, counted from 0: at q m in CellProfiler 4.2, at q (m - 1) in
+        cp_measure 0.3. Quartiles, median and median absolute deviation depend on it.
 
     Returns
     -------
@@ -57,9 +65,46 @@ def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, 
     Raises
     ------
     ValueError
-        If image and labels differ in shape.
+        If image and labels differ in shape, or the reference is neither of the two.
     TypeError
         If the image has another type.
+
+    Features
+    --------
+    Intensity_IntegratedIntensity_<channel> : grey level
+        Sum of the pixels.
+    Intensity_MeanIntensity_<channel> : grey level
+        Mean of the pixels.
+    Intensity_StdIntensity_<channel> : grey level
+        Standard deviation of the pixels.
+    Intensity_MinIntensity_<channel> : grey level
+        Darkest pixel.
+    Intensity_MaxIntensity_<channel> : grey level
+        Brightest pixel.
+    Intensity_IntegratedIntensityEdge_<channel> : grey level
+        Sum of the edge pixels.
+    Intensity_MeanIntensityEdge_<channel> : grey level
+        Mean of the edge pixels.
+    Intensity_StdIntensityEdge_<channel> : grey level
+        Standard deviation of the edge pixels.
+    Intensity_MinIntensityEdge_<channel> : grey level
+        Darkest edge pixel.
+    Intensity_MaxIntensityEdge_<channel> : grey level
+        Brightest edge pixel.
+    Intensity_LowerQuartileIntensity_<channel> : grey level
+        Level below which a quarter of the pixels lie.
+    Intensity_MedianIntensity_<channel> : grey level
+        Median of the pixels.
+    Intensity_MADIntensity_<channel> : grey level
+        Median absolute deviation from the median.
+    Intensity_UpperQuartileIntensity_<channel> : grey level
+        Level below which three quarters of the pixels lie.
+    Intensity_MassDisplacement_<channel> : pixel
+        Distance from the centre of the object's area to the centre of its intensity.
+    Location_CenterMassIntensity_<axis>_<channel> : pixel
+        Mean column (``X``) or row (``Y``) of the pixels, weighted by their grey levels.
+    Location_MaxIntensity_<axis>_<channel> : pixel
+        Column (``X``) or row (``Y``) of the brightest pixel.
 
     References
     ----------
@@ -72,6 +117,8 @@ def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, 
     >>> features["Intensity_MeanIntensity_DNA"].tolist()
     [0.5, 0.2]
     """
+    if reference not in ("cellprofiler", "cp_measure"):
+        raise ValueError(f"intensity reference {reference!r}: wanted cellprofiler or cp_measure")
     scale = full_scale(image)
     values = objects.once(pixel_values, image)  # (P,)
     table = _intensity(
@@ -79,8 +126,9 @@ def intensity(objects: Objects, image: NDArray[Any], channel: str) -> dict[str, 
         objects.rows,
         objects.cols,
         objects.inner_edge,
-        values.astype(np.float64),
-        sort_within(objects, values).astype(np.float64),
+        values.astype(np.float64, copy=False),
+        sort_within(objects, values).astype(np.float64, copy=False),
+        0 if reference == "cellprofiler" else 1,
     )  # (n, features)
     table[~all_finite(objects, values)] = np.nan
     table[:, : len(_GREY)] /= scale
@@ -98,7 +146,7 @@ def _value_at(ordered: NDArray[np.float64], position: float) -> float:
 
 
 @kernel
-def _median_deviation(ordered: NDArray[np.float64], centre: float) -> float:
+def _median_deviation(ordered: NDArray[np.float64], centre: float, less: int) -> float:
     """Median distance to ``centre``: the distances come in ascending order when walking from the centre outwards."""
     high = 0
     while high < ordered.size and ordered[high] < centre:
@@ -112,7 +160,7 @@ def _median_deviation(ordered: NDArray[np.float64], centre: float) -> float:
         else:
             nearest[i] = ordered[high] - centre
             high += 1
-    return _value_at(nearest, 0.5 * ordered.size)
+    return _value_at(nearest, 0.5 * (ordered.size - less))
 
 
 @kernel
@@ -140,16 +188,18 @@ def _intensity(
     edge: NDArray[np.bool_],
     values: NDArray[np.float64],
     ordered: NDArray[np.float64],
+    less: int,
 ) -> NDArray[np.float64]:
+    """Features (object, feature); the quantile q stands at q times the number of pixels less ``less``."""
     out = np.empty((pointer.size - 1, 19))
     for o in range(pointer.size - 1):
         start, stop = pointer[o], pointer[o + 1]
         own, ranked, row = values[start:stop], ordered[start:stop], out[o]
         _spread(own, row[:5])
         _spread(own[edge[start:stop]], row[5:10])
-        row[10], row[11] = _value_at(ranked, 0.25 * own.size), _value_at(ranked, 0.5 * own.size)
-        row[13] = _value_at(ranked, 0.75 * own.size)
-        row[12] = _median_deviation(ranked, row[11])
+        m = own.size - less
+        row[10], row[11], row[13] = _value_at(ranked, 0.25 * m), _value_at(ranked, 0.5 * m), _value_at(ranked, 0.75 * m)
+        row[12] = _median_deviation(ranked, row[11], less)
         y, x, mass_y, mass_x = 0.0, 0.0, 0.0, 0.0
         brightest = start
         for i in range(start, stop):

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.measure.area_shape import center
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects
 
 
-def relations(objects: Objects, others: Mapping[str, Objects], parent: str = "Cells") -> dict[str, NDArray[np.float64]]:
+def relations(
+    objects: Objects, others: Mapping[str, Objects], parent: str = "Cells", distances: bool = False
+) -> dict[str, NDArray[np.float64]]:
     """Own number, and the number of the parent or of the children.
 
     Parameters
@@ -21,10 +24,30 @@ def relations(objects: Objects, others: Mapping[str, Objects], parent: str = "Ce
         parents: ``Children_<other>_Count`` for each other.
     parent : str
         The compartment that holds the others.
+    distances : bool
+        Also how far each object lies from its parent's centre and edge; nan without a parent.
 
     Returns
     -------
     dict of str to ndarray of shape (n,), float64
+
+    Features
+    --------
+    Number_Object_Number : label
+        Label of the object.
+    Parent_<parent> : label
+        Label of the parent that covers most of the object, the smallest of equals; nan without any.
+    Children_<other>_Count : count
+        Objects of another compartment that this one covers more of than its likes.
+    Distance_Centroid_<parent> : pixel
+        Distance of the object's centre to the parent's; only with `distances`.
+    Distance_Minimum_<parent> : pixel
+        Distance of the object's centre to the nearest pixel of the parent with another label above, below, left or
+        right; only with `distances`.
+
+    References
+    ----------
+    Stirling et al. 2021, BMC Bioinformatics 22, 433, doi:10.1186/s12859-021-04344-9 (CellProfiler 4)
 
     Examples
     --------
@@ -40,6 +63,9 @@ def relations(objects: Objects, others: Mapping[str, Objects], parent: str = "Ce
         found = parent_index(objects, others[parent])
         named = np.append(others[parent].ids, 0)[found]
         features[f"Parent_{parent}"] = np.where(found < 0, np.nan, named)
+        if distances:
+            centroid, minimum = _distances(objects, others[parent], found)
+            features |= {f"Distance_Centroid_{parent}": centroid, f"Distance_Minimum_{parent}": minimum}
     else:
         features |= {f"Children_{name}_Count": children_count(objects, other) for name, other in others.items()}
     return features
@@ -98,6 +124,45 @@ def largest_child(parents: Objects, children: Objects) -> NDArray[np.int64]:
     by_area = by_area[found[by_area] >= 0]
     largest[found[by_area]] = by_area
     return largest
+
+
+def _distances(
+    children: Objects, parents: Objects, found: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distance of each child's centre to the centre and to the nearest edge pixel of its parent."""
+    y, x, parent_y, parent_x = (
+        np.ascontiguousarray(center(objects)[f"AreaShape_Center_{axis}"])
+        for objects in (children, parents)
+        for axis in "YX"
+    )
+    has = found >= 0
+    centroid = np.full(len(children), np.nan)
+    centroid[has] = np.hypot(y[has] - parent_y[found[has]], x[has] - parent_x[found[has]])
+    return centroid, _nearest_edge(found, y, x, parents.pointer, parents.rows, parents.cols, parents.inner_edge)
+
+
+@kernel
+def _nearest_edge(
+    found: NDArray[np.int64],
+    y: NDArray[np.float64],
+    x: NDArray[np.float64],
+    pointer: NDArray[np.int64],
+    rows: NDArray[np.int32],
+    cols: NDArray[np.int32],
+    edge: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Distance of each point to the nearest edge pixel of the object ``found``; nan without object or edge."""
+    out = np.full(found.size, np.nan)
+    for child in range(found.size):
+        if found[child] < 0:
+            continue
+        nearest = np.inf
+        for i in range(pointer[found[child]], pointer[found[child] + 1]):
+            if edge[i]:
+                nearest = min(nearest, (rows[i] - y[child]) ** 2 + (cols[i] - x[child]) ** 2)
+        if nearest < np.inf:
+            out[child] = np.sqrt(nearest)
+    return out
 
 
 @kernel

@@ -32,9 +32,11 @@ def texture(
 ) -> dict[str, NDArray[np.float64]]:
     """Haralick's 13 features in 4 directions, as CellProfiler 4.2 computes them.
 
-    Grey levels are those of the full range of the camera, never stretched to the image or the object. Pairs of pixels
-    that lie in the same object are counted, except those with grey level 0. If a direction has no such pair, all
-    features of the object at that scale are nan, and so they are if the object holds nan or inf.
+    The matrix counts how often two grey levels stand at a distance (``<scale>``, in pixels) in a direction. The
+    ``<direction>`` is ``00``: to the right, ``01``: down and right, ``02``: down, ``03``: down and left; each pair
+    counts both ways. The ``<levels>`` are those of the full range of the camera, never stretched to the image or the
+    object. Pairs of pixels that lie in the same object are counted, except those with grey level 0. If a direction has
+    no such pair, all features of the object at that scale are nan, and so they are if the object holds nan or inf.
 
     Parameters
     ----------
@@ -58,6 +60,36 @@ def texture(
     ValueError
         If image and labels differ in shape, or a float image, a scale or the levels are out of range.
 
+    Features
+    --------
+    Texture_AngularSecondMoment_<channel>_<scale>_<direction>_<levels> : 1
+        Sum of the squared shares of the pairs of levels (at ``<scale>`` pixels; ``<direction>`` 00 right, 01 down and
+        right, 02 down, 03 down and left): 1 for a uniform object, small for a varied one.
+    Texture_Contrast_<channel>_<scale>_<direction>_<levels> : 1
+        Mean squared difference of the two levels of a pair.
+    Texture_Correlation_<channel>_<scale>_<direction>_<levels> : 1
+        Correlation of the two levels of a pair; 1 where all are equal.
+    Texture_Variance_<channel>_<scale>_<direction>_<levels> : 1
+        Variance of the level over all pairs.
+    Texture_InverseDifferenceMoment_<channel>_<scale>_<direction>_<levels> : 1
+        Mean of 1 / (1 + squared difference): 1 for a uniform object.
+    Texture_SumAverage_<channel>_<scale>_<direction>_<levels> : 1
+        Mean of the sum of the two levels.
+    Texture_SumVariance_<channel>_<scale>_<direction>_<levels> : 1
+        Variance of the sum of the two levels.
+    Texture_SumEntropy_<channel>_<scale>_<direction>_<levels> : bit
+        Entropy of the sum of the two levels.
+    Texture_Entropy_<channel>_<scale>_<direction>_<levels> : bit
+        Entropy of the pair of levels.
+    Texture_DifferenceVariance_<channel>_<scale>_<direction>_<levels> : 1
+        Variance of the probabilities of the absolute differences (not of the differences), as in CellProfiler.
+    Texture_DifferenceEntropy_<channel>_<scale>_<direction>_<levels> : bit
+        Entropy of the absolute difference of the two levels.
+    Texture_InfoMeas1_<channel>_<scale>_<direction>_<levels> : 1
+        Minus the information that one level of a pair gives on the other, as a share of a level's entropy.
+    Texture_InfoMeas2_<channel>_<scale>_<direction>_<levels> : 1
+        The same information in another form: 0 for independent levels, towards 1 for levels that fix each other.
+
     References
     ----------
     Haralick, Shanmugam, Dinstein 1973, IEEE Trans. SMC 3(6), 610, doi:10.1109/TSMC.1973.4309314
@@ -76,15 +108,12 @@ def texture(
         raise ValueError(f"texture scales {bad}: wanted 1 pixel or more")
     values = objects.once(pixel_values, image)
     finite = all_finite(objects, values)
-    grey = np.zeros(image.size, np.uint8)
-    grey[objects.places] = _quantize(values, levels, channel)
+    grey = _quantize(values, levels, channel)  # (P,)
     count = np.arange(2 * objects.areas.max(initial=0) + 1, dtype=np.float64)
     count_log = count * np.log2(np.maximum(count, 1))  # c log2 c of every number of pairs that can occur
     features = {}
     for scale in scales:
-        table = _texture(
-            objects.labels, grey.reshape(image.shape), objects.pointer, objects.rows, objects.cols, scale, count_log
-        )
+        table = _texture(objects.pointer, objects.rows, objects.cols, objects.boxes, grey, scale, count_log)
         table[:, :, ~finite] = np.nan
         for k in range(len(DIRECTIONS)):
             for name, column in zip(HARALICK, table[k], strict=True):
@@ -114,29 +143,21 @@ def _levels(unit: NDArray[Any], levels: int) -> NDArray[np.uint8]:
 
 @kernel
 def _count_pairs(
-    labels: NDArray[np.int32],
     grey: NDArray[np.uint8],
-    rows: NDArray[np.int32],
-    cols: NDArray[np.int32],
-    dy: int,
-    dx: int,
+    places: NDArray[np.int64],
+    box: NDArray[np.uint8],
+    step: int,
     pairs: NDArray[np.int32],
     met: NDArray[np.int32],
 ) -> int:
     """Count each pair (smaller level, larger level) of one object; list the cells of ``pairs`` that were met."""
-    height, width = labels.shape
     n_met = 0
-    own = labels[rows[0], cols[0]]
-    for i in range(rows.size):
-        y, x = rows[i] + dy, cols[i] + dx
-        if y < height and 0 <= x < width and labels[y, x] == own:
-            a, b = np.int32(grey[rows[i], cols[i]]), np.int32(grey[y, x])
-            if a and b:
-                cell = 256 * min(a, b) + max(a, b)
-                if pairs[cell] == 0:
-                    met[n_met] = cell
-                    n_met += 1
-                pairs[cell] += 1
+    for i in range(grey.size):
+        a, b = np.int32(grey[i]), np.int32(box[places[i] + step])
+        cell = 256 * min(a, b) + max(a, b)
+        met[n_met] = cell  # stays if the cell is new: a branch would be guessed wrong too often
+        n_met += pairs[cell] == 0
+        pairs[cell] += 1
     return n_met
 
 
@@ -148,28 +169,29 @@ def _marginals(
     total: NDArray[np.int64],
     gap: NDArray[np.int64],
     count_log: NDArray[np.float64],
-) -> tuple[int, float, float, float]:
-    """Histograms of the level, the sum and the difference over the symmetric matrix; empties ``pairs``.
+) -> tuple[int, float, float]:
+    """Histograms of the level, the sum and the difference over the symmetric matrix without level 0; empties ``pairs``.
 
-    Returns the number of pairs both ways, the sum of squares, the sum of c log2 c and the inverse difference sum.
+    Returns the number of pairs both ways, the sum of squares and the sum of c log2 c.
     """
-    n, squares, entropy, inverse = 0, 0.0, 0.0, 0.0
+    n, squares, logs = 0, 0.0, 0.0
     for cell in met:
-        i, j, c = cell // 256, cell % 256, int(pairs[cell])
+        i, j, c = cell >> 8, cell & 255, int(pairs[cell])
         pairs[cell] = 0
+        if i == 0:
+            continue
         n += 2 * c
         level[i] += c
         level[j] += c
         total[i + j] += 2 * c
         gap[j - i] += 2 * c
-        inverse += 2 * c / (1 + (j - i) ** 2)
         if i == j:
             squares += float(2 * c) ** 2
-            entropy += count_log[2 * c]
+            logs += count_log[2 * c]
         else:
             squares += 2 * float(c) ** 2
-            entropy += 2 * count_log[c]
-    return n, squares, entropy, inverse
+            logs += 2 * count_log[c]
+    return n, squares, logs
 
 
 @kernel
@@ -198,21 +220,26 @@ def _haralick(
     n_levels: int,
     count_log: NDArray[np.float64],
     out: NDArray[np.float64],
-) -> None:
-    """Write the 13 features of one matrix; `DifferenceVariance` is that of the probabilities, as in CellProfiler."""
+) -> bool:
+    """Write the 13 features of one matrix, if any pair is in it.
+
+    `DifferenceVariance` is that of the probabilities, as in CellProfiler.
+    """
     level, total, gap = np.zeros(n_levels, np.int64), np.zeros(2 * n_levels, np.int64), np.zeros(n_levels, np.int64)
-    n, squares, logs, inverse = _marginals(pairs, met, level, total, gap, count_log)
+    n, squares, logs = _marginals(pairs, met, level, total, gap, count_log)
+    if n == 0:
+        return False
     _, variance, level_entropy = _mean_variance_entropy(level, n, count_log)
     sum_average, sum_variance, sum_entropy = _mean_variance_entropy(total, n, count_log)
     gap_average, gap_variance, gap_entropy = _mean_variance_entropy(gap, n, count_log)
-    contrast = gap_variance + gap_average**2
-    entropy = np.log2(n) - logs / n if met.size > 1 or variance else 0.0
+    entropy = np.log2(n) - logs / n if variance else 0.0
     shared = entropy - 2 * level_entropy
-    gap_squares = 0.0
-    for c in gap:
-        gap_squares += (c / n - 1 / n_levels) ** 2
+    inverse, gap_squares = 0.0, 0.0
+    for k in range(n_levels):
+        inverse += gap[k] / (1.0 + k * k)
+        gap_squares += (gap[k] / n - 1 / n_levels) ** 2
     out[0] = squares / (float(n) * n)
-    out[1] = contrast
+    out[1] = gap_variance + gap_average**2
     out[2] = (sum_variance / 2 - variance) / variance if variance else 1.0  # var(i + j) = 2 var(i) + 2 cov(i, j)
     out[3] = variance
     out[4] = inverse / n
@@ -224,15 +251,16 @@ def _haralick(
     out[10] = gap_entropy
     out[11] = shared / level_entropy if level_entropy else shared
     out[12] = np.sqrt(max(0.0, 1 - np.exp(2 * shared)))
+    return True
 
 
 @kernel
 def _texture(
-    labels: NDArray[np.int32],
-    grey: NDArray[np.uint8],
     pointer: NDArray[np.int64],
     rows: NDArray[np.int32],
     cols: NDArray[np.int32],
+    boxes: NDArray[np.int32],
+    grey: NDArray[np.uint8],
     scale: int,
     count_log: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -240,23 +268,22 @@ def _texture(
     n = pointer.size - 1
     out = np.full((4, 13, n), np.nan)
     pairs = np.zeros(256 * 256, np.int32)
-    met = np.empty(count_log.size, np.int32)
+    met, places = np.empty(count_log.size, np.int32), np.empty(count_log.size, np.int64)
+    sizes = [(np.int64(h) + scale) * (np.int64(w) + scale) for h, w in boxes[:, 2:] - boxes[:, :2]]
+    box = np.zeros(max(sizes) if n else 0, np.uint8)  # grey levels of one object, 0 around it
     features = np.empty((4, 13))
     for o in range(n):
-        y, x = rows[pointer[o] : pointer[o + 1]], cols[pointer[o] : pointer[o + 1]]
-        brightest = 0
-        for i in range(y.size):
-            brightest = max(brightest, grey[y[i], x[i]])
+        start, stop = pointer[o], pointer[o + 1]
+        own, at = grey[start:stop], places[: stop - start]
+        width = boxes[o, 3] - boxes[o, 1] + scale  # pairs to the left end in the margin of the row above
+        for i in range(own.size):
+            at[i] = (rows[start + i] - boxes[o, 0]) * width + cols[start + i] - boxes[o, 1]
+            box[at[i]] = own[i]
         complete = True
-        for k in range(4):
-            dy, dx = (0 if k == 0 else scale), (0 if k == 2 else -scale if k == 3 else scale)
-            n_met = _count_pairs(labels, grey, y, x, dy, dx, pairs, met)
-            if n_met == 0:
-                complete = False
-            else:
-                _haralick(pairs, met[:n_met], brightest + 1, count_log, features[k])
+        for k, step in enumerate((scale, scale * width + scale, scale * width, scale * width - scale)):
+            n_met = _count_pairs(own, at, box, step, pairs, met)
+            complete &= _haralick(pairs, met[:n_met], int(own.max()) + 1, count_log, features[k])
         if complete:
-            for k in range(4):
-                for j in range(13):
-                    out[k, j, o] = features[k, j]
+            out[:, :, o] = features
+        box[at] = 0
     return out

@@ -22,15 +22,17 @@ def of_pixels(*values, dtype=np.uint8):
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("reference", ["cellprofiler", "cp_measure"])
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 255.0), (np.uint16, 65535.0), (np.float32, 1.0), (float, 1.0)])
-def test_equals_cp_measure(random_field, assert_equal_columns, seed, dtype, scale):
+def test_equals_cp_measure(random_field, assert_equal_columns, seed, dtype, scale, reference):
     labels, image = random_field(seed)
     labels[4, 4] = labels.max() + 3  # one pixel
     image = (image // 256).astype(dtype) if dtype == np.uint8 else image.astype(dtype) / (1 if scale > 1 else 65536)
     image = image.astype(dtype)
-    ours = intensity(index_objects(labels), image, "DNA")
-    theirs = get_intensity(relabel_sequential(labels)[0], image / np.float64(scale), legacy=True)
+    ours = intensity(index_objects(labels), image, "DNA", reference)
+    legacy = reference == "cellprofiler"  # cp_measure keeps CellProfiler's quantiles as an option
+    theirs = get_intensity(relabel_sequential(labels)[0], image / np.float64(scale), legacy=legacy)
     assert_equal_columns(ours, theirs, without_channel, loose=LOOSE)
 
 
@@ -65,6 +67,24 @@ def test_four_pixels_by_hand():
     edge = [value for name, value in features.items() if "Edge" in name]
     assert len(edge) == 5
     assert np.isnan(edge).all()  # the object fills the image: no pixel has another label beside it
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 65535), min_size=1, max_size=12), st.sampled_from([np.uint16, float]))
+def test_reference_cp_measure_has_the_quantiles_of_numpy(values, dtype):
+    image = np.array([values], dtype)
+    found = intensity(index_objects(np.ones(image.shape, int)), image, "DNA", reference="cp_measure")
+    quartiles = [found[f"Intensity_{name}Intensity_DNA"][0] for name in ("LowerQuartile", "Median", "UpperQuartile")]
+    scale = 65535 if dtype == np.uint16 else 1
+    assert quartiles == pytest.approx(np.percentile(values, [25, 50, 75]) / scale)
+    assert found["Intensity_MADIntensity_DNA"][0] == pytest.approx(
+        np.median(np.abs(values - np.median(values))) / scale
+    )
+
+
+def test_refuses_another_reference():
+    with pytest.raises(ValueError, match="'legacy': wanted cellprofiler or cp_measure"):
+        intensity(index_objects(np.ones((1, 2), int)), np.ones((1, 2)), "DNA", reference="legacy")
 
 
 @settings(deadline=None)

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from skimage.segmentation import find_boundaries
 
 from cellpheno.measure.objects import index_objects
 from cellpheno.measure.relations import children_count, largest_child, parent_index, relations
@@ -32,6 +34,22 @@ def test_cells_grown_from_nuclei_keep_their_numbers(random_field):
     assert (
         features["Parent_Cells"].tolist() == features["Number_Object_Number"].tolist() == np.unique(nuclei)[1:].tolist()
     )
+
+
+@settings(deadline=None)
+@given(label_images, label_images)
+def test_distances_equal_naive_loop(parent_labels, child_labels):
+    parents, children = index_objects(parent_labels), index_objects(child_labels)
+    found = relations(children, {"Cells": parents}, distances=True)
+    edges = find_boundaries(parent_labels, mode="inner")
+    for i, child in enumerate(children.ids):
+        parent = found["Parent_Cells"][i]
+        centre = np.argwhere(child_labels == child).mean(axis=0)
+        pixels, edge = np.argwhere(parent_labels == parent), np.argwhere(edges & (parent_labels == parent))
+        centroid = np.hypot(*(pixels.mean(axis=0) - centre)) if len(pixels) else np.nan
+        minimum = np.hypot(*(edge - centre).T).min() if len(edge) else np.nan
+        assert found["Distance_Centroid_Cells"][i] == pytest.approx(centroid, abs=1e-12, nan_ok=True)
+        assert found["Distance_Minimum_Cells"][i] == pytest.approx(minimum, abs=1e-12, nan_ok=True)
 
 
 def test_a_nucleus_outside_all_cells_has_no_parent():

@@ -20,7 +20,7 @@ LOOSE = {"SumVariance": 1e-9, "Variance": 1e-9, "InfoMeas2": 2e-7, "InfoMeas1": 
 
 @pytest.mark.parametrize(("scale", "levels"), [(1, 256), (3, 256), (3, 8), (5, 100)])
 def test_equals_cp_measure(random_field, assert_equal_columns, scale, levels):
-    labels, image = random_field(scale, 160)
+    labels, image = random_field(scale, 110)
     ours = texture(index_objects(labels), image, "DNA", [scale], levels)
     theirs = get_texture(relabel_sequential(labels)[0], image / 65535.0, scale, levels)
     assert len(ours) == 52
