@@ -35,7 +35,7 @@ def area_shape(objects: Objects) -> dict[str, NDArray[np.float64]]:
     Location_Center_<axis> : pixel
         Mean column (X) or row (Y) of the pixels.
     AreaShape_Center_<axis> : pixel
-        The same; CellProfiler gives it twice.
+        Mean column (X) or row (Y) of the pixels; the same as Location_Center_<axis>.
     AreaShape_Area : pixel^2
         Number of pixels.
     AreaShape_BoundingBoxArea : pixel^2

@@ -1,0 +1,1 @@
+collect_ignore_glob = ["*/make.py"]  # runs in an environment of its own
