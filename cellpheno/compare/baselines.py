@@ -32,6 +32,7 @@ def fit_predict(
     test: pd.DataFrame,
     *,
     columns: Sequence[str],
+    without: Sequence[str],
     classifier: Callable[[], Any],
     normalize: Callable[[pd.DataFrame], Scaling],
     select: Callable[[pd.DataFrame], Selection],
@@ -50,6 +51,9 @@ def fit_predict(
         Features and ``Metadata_Count_Cells``; ``train`` also has ``label``.
     columns : sequence of str
         Patterns of the features' names, such as ``Cells_Intensity_*``.
+    without : sequence of str
+        Patterns of those left out again: what says where in the field a cell lies, or which number it got, is no
+        phenotype.
     classifier : callable
         Makes a scikit-learn classifier.
     normalize : callable
@@ -72,7 +76,7 @@ def fit_predict(
     InputError
         If a pattern matches no column or a class has no training well with cells.
     """
-    names = [str(c) for c in train.columns if any(fnmatchcase(str(c), pattern) for pattern in columns)]
+    names = [str(c) for c in train.columns if _fits(str(c), columns) and not _fits(str(c), without)]
     if unmatched := [p for p in columns if not any(fnmatchcase(str(c), p) for c in train.columns)]:
         raise InputError(f"columns {unmatched} match nothing in the well table of {train.shape[1]} columns")
     fitted = train[(train[COUNT] > 0) & train[names].notna().any(axis=1)]
@@ -219,6 +223,10 @@ def _check(wells: pd.DataFrame, features: pd.DataFrame, folds: pd.DataFrame, cla
     faults += [f"label {name!r}: the classes are {list(classes)}" for name in set(labels) - {"", *classes}]
     if faults:
         raise InputError(*sorted(faults))
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _log_prior(labels: "pd.Series[str]", classes: Sequence[str]) -> NDArray[np.float64]:

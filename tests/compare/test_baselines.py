@@ -22,7 +22,12 @@ KEYS = ["Metadata_Plate", "Metadata_Well"]
 CLASSES = ("a", "b", "c")
 REGRESSION = partial(LogisticRegression, C=0.1, class_weight="balanced", max_iter=5000)
 ENGINEERED = partial(
-    fit_predict, columns=["Cells_*"], classifier=REGRESSION, normalize=fit_robust_z, select=select_features
+    fit_predict,
+    columns=["Cells_*"],
+    without=["*_Number_*"],
+    classifier=REGRESSION,
+    normalize=fit_robust_z,
+    select=select_features,
 )
 
 
@@ -196,6 +201,12 @@ def test_a_class_that_lost_all_its_cells_is_named():
     features.loc[wells["label"] == "c", "Metadata_Count_Cells"] = 0
     with pytest.raises(InputError, match="no well with cells of class 'c'"):
         predict(wells, features)
+
+
+def test_what_is_left_out_changes_nothing():
+    wells, features = screen()
+    numbered = features.assign(Cells_Number_Object_Number=np.arange(len(features), dtype=float) ** 2)
+    pd.testing.assert_frame_equal(predict(wells, numbered), predict(wells, features))
 
 
 CONF = Path(__file__).parents[2] / "conf"

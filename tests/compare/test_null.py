@@ -16,6 +16,7 @@ CLASSES = ["a", "b", "c", "d"]
 ENGINEERED = partial(
     fit_predict,
     columns=["Cells_*"],
+    without=[],
     classifier=partial(LogisticRegression, C=0.1, class_weight="balanced", max_iter=5000),
     normalize=fit_robust_z,
     select=select_features,
