@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Other readers of OME-Zarr plates pin older packages than ours: an environment of their own.
+# Other readers of OME-Zarr plates and of cell tables pin older packages than ours: an environment of their own.
 $(READERS)/.ready: tests/plates/readers-requirements.txt
 	$(PYTHON) -m venv $(READERS)
 	$(READERS)/bin/python -m pip install -q -r $<

@@ -1,70 +1,112 @@
-"""Engineered features side by side with cp_measure: same masks, same images, one process, one thread.
+"""Engineered features side by side with cp_measure: same masks, images and pairs, one process, one thread.
 
-`python benchmarks/features.py [--quick]` prints a line a family, then one line of JSON. Rounds alternate between the
-two and the fastest of each counts, so that a busy machine slows both.
+`python benchmarks/features.py [--quick] [--families shape,texture]` prints a line a field and family, a line a field of
+`measure_field` with everything, then one line of JSON. Rounds alternate between us, cp_measure and its numba backend,
+and the fastest of each counts, so that a busy machine slows all. Our geometry is computed anew in each family, but the
+index of the label image is not; the totals compare `measure_field`, which does all, with the sum of their families.
 """
 
 import argparse
+import importlib
 import importlib.metadata
+import itertools
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
 
 import numpy as np
-import scipy.ndimage as ndi
+from cp_measure.core import measurecolocalization as colocalization
+from cp_measure.core.measuregranularity import get_granularity
 from cp_measure.core.measureobjectintensity import get_intensity
-from cp_measure.core.measureobjectsizeshape import get_feret, get_sizeshape
+from cp_measure.core.measureobjectintensitydistribution import get_radial_distribution, get_radial_zernikes
+from cp_measure.core.measureobjectsizeshape import get_feret, get_sizeshape, get_zernike
 from cp_measure.core.measuretexture import get_texture
+from cp_measure.core.numba._feret import get_feret as numba_feret
+from cp_measure.core.numba.measureobjectintensity import get_intensity as numba_intensity
+from cp_measure.core.numba.measuretexture import get_texture as numba_texture
+from cp_measure.multimask.measureobjectneighbors import measureobjectneighbors
+from fields import BenchField, real_fields, synthetic_field
+from omegaconf import OmegaConf
 
-from cellpheno.measure.area_shape import area_shape
-from cellpheno.measure.field import measure_field
-from cellpheno.measure.intensity import intensity
+from cellpheno.components import build
+from cellpheno.measure.field import SECTIONS, measure_field, warm_up
 from cellpheno.measure.objects import index_objects
-from cellpheno.measure.texture import texture
+
+CONF = Path(importlib.import_module("cellpheno.conf").__path__[0]) / "measurements"
+
+Peers = dict[str, tuple[Callable[..., Any], ...]]
 
 
-def synthetic_field(size: int, n_cells: int, n_channels: int, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Cells, nuclei and cytoplasm (y, x) with the same labels, and a textured, noisy image (c, y, x) uint16."""
-    rng = np.random.default_rng(seed)
-    side = int(np.ceil(np.sqrt(n_cells)))
-    grid = (np.stack(np.divmod(np.arange(n_cells), side)).T + 0.5) * size / side
-    centres = (grid + rng.normal(0, 0.1 * size / side, grid.shape)).clip(0, size - 1).astype(int)
-    seeds = np.zeros((size, size), int)
-    seeds[tuple(centres.T)] = np.arange(1, n_cells + 1)
-    distance, (rows, cols) = ndi.distance_transform_edt(seeds == 0, return_indices=True)
-    wobble = ndi.gaussian_filter(rng.normal(size=(size, size)), 4) * 30
-    cells = np.where(distance + wobble < 0.5 * size / side, seeds[rows, cols], 0)
-    nuclei = np.where(distance + wobble / 3 < 0.22 * size / side, cells, 0)
-    texture_image = ndi.gaussian_filter(rng.random((n_channels, size, size)), (0, 2, 2))
-    grey = 3000 + 20000 * texture_image * (cells > 0) + rng.normal(0, 300, (n_channels, size, size))
-    kept = np.intersect1d(np.intersect1d(cells, nuclei), np.where(nuclei > 0, 0, cells))  # in all three compartments
-    cells, nuclei = (np.searchsorted(kept, np.where(np.isin(part, kept), part, 0)) for part in (cells, nuclei))
-    return [cells, nuclei, np.where(nuclei > 0, 0, cells)], grey.clip(0, 65535).astype(np.uint16)
+class Family(NamedTuple):
+    """Our options and cp_measure's functions by what they take; ``numba``: those of its backend, where it has any."""
+
+    options: tuple[str, ...]
+    peers: Peers
+    numba: Peers | None = None
 
 
-def families(
-    labels: list[np.ndarray], image: np.ndarray
-) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """Ours and cp_measure's call of each family; the shared index counts to our shape family."""
-    unit = image / 65535.0
-    objects = [index_objects(part) for part in labels]
-    return {
-        "shape": (
-            lambda: [area_shape(index_objects(part)) for part in labels],
-            lambda: [(get_sizeshape(part, None), get_feret(part, None)) for part in labels],
-        ),
-        "intensity": (
-            lambda: [intensity(part, pixels, "C") for part in objects for pixels in image],
-            lambda: [get_intensity(part, pixels) for part in labels for pixels in unit],
-        ),
-        "texture": (
-            lambda: [texture(part, pixels, "C") for part in objects for pixels in image],
-            lambda: [get_texture(part, pixels) for part in labels for pixels in unit],
-        ),
-    }
+def costes(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> object:
+    return colocalization.get_correlation_costes(first, second, labels, scale_max=65535)
+
+
+FAMILIES = {
+    "shape": Family(
+        ("shape",),
+        {"shape": (lambda m: get_sizeshape(m, None), lambda m: get_feret(m, None))},
+        {"shape": (lambda m: get_sizeshape(m, None), lambda m: numba_feret(m, None))},
+    ),
+    "zernike": Family(
+        ("zernike", "intensity_zernike"),
+        {"shape": (lambda m: get_zernike(m, None),), "channel": (get_radial_zernikes,)},
+    ),
+    "intensity": Family(("intensity",), {"channel": (get_intensity,)}, {"channel": (numba_intensity,)}),
+    "texture": Family(("texture",), {"channel": (get_texture,)}, {"channel": (numba_texture,)}),
+    "granularity": Family(("granularity",), {"channel": (get_granularity,)}),
+    "radial": Family(("radial",), {"channel": (get_radial_distribution,)}),
+    "correlation": Family(
+        ("correlation",),
+        {
+            "pair": (
+                colocalization.get_correlation_pearson,
+                colocalization.get_correlation_manders_fold,
+                colocalization.get_correlation_rwc,
+                colocalization.get_correlation_overlap,
+            )
+        },
+    ),
+    "costes": Family(("costes",), {"pair": (costes,)}),
+    "neighbors": Family(("neighbors",), {"shape": (lambda m: measureobjectneighbors(m, m, "Adjacent"),)}),
+}
+
+
+def measurements(families: Iterable[str]) -> dict[str, dict[str, Callable[..., Any]]]:
+    """Our functions by section, with cp_measure's definitions where CellProfiler's differ."""
+    parts = [OmegaConf.load(CONF / f"{option}.yaml") for name in families for option in FAMILIES[name].options]
+    merged = OmegaConf.to_container(OmegaConf.merge({"feature_reference": "cp_measure"}, *parts), resolve=True)
+    return {section: build(merged[section]) for section in SECTIONS if section in merged}
+
+
+def calls(run: Peers, field: BenchField, planes: list[np.ndarray], masks: list[Any], ours: bool) -> Iterator[object]:
+    """Results of functions over compartments, channels and pairs, ours with objects first and channel names."""
+    names = [f"C{i}" for i in range(len(planes))]
+    pairs = list(itertools.combinations(range(len(planes)), 2))
+    for mask in masks:
+        yield from (function(mask) for function in run.get("shape", ()))
+        for function, i in itertools.product(run.get("channel", ()), range(len(planes))):
+            yield function(mask, planes[i], names[i]) if ours else function(mask, planes[i])
+        for function, (i, j) in itertools.product(run.get("pair", ()), pairs):
+            a, b = planes[i], planes[j]
+            yield function(mask, a, b, names[i], names[j]) if ours else function(a, b, mask)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -73,29 +115,117 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def time_family(name: str, field: BenchField, rounds: int) -> np.ndarray:
+    """Seconds of us, of cp_measure and of its numba backend: the least of the rounds, (3,)."""
+    family = FAMILIES[name]
+    own = {section: tuple(functions.values()) for section, functions in measurements([name]).items()}
+    planes, unit = [*field.image], [*(field.image / 65535.0)]
+    for plane in planes:
+        plane.setflags(write=False)
+    masks = [*field.labels.values()]
+    objects = [index_objects(mask) for mask in masks]
+
+    def us() -> None:
+        for part in objects:
+            part.forget()
+        list(calls(own, field, planes, objects, ours=True))
+
+    def them() -> None:
+        list(calls(family.peers, field, unit, masks, ours=False))
+
+    def numba() -> None:
+        list(calls(family.numba or {}, field, unit, masks, ours=False))
+
+    compared = [us, them, numba] if family.numba else [us, them]
+    times = np.min([[seconds(call) for call in compared] for _ in range(rounds)], axis=0)
+    return times if family.numba else np.append(times, times[1])  # its backend leaves this family as it is
+
+
+def warm(families: list[str]) -> None:
+    """Compile our kernels and theirs on a small field."""
+    field = synthetic_field(64, 4, 2)
+    warm_up(["A", "B"], measurements(families))
+    for name in families:
+        list(calls(FAMILIES[name].numba or {}, field, [*(field.image / 65535.0)], [*field.labels.values()], ours=False))
+
+
+def whole(field: BenchField, families: list[str], rounds: int = 3) -> float:
+    """Seconds of `measure_field`: the index, all families with their shared geometry, the table."""
+    channels, chosen = [f"C{i}" for i in range(len(field.image))], measurements(families)
+    return min(seconds(lambda: measure_field(field.labels, field.image, channels, chosen)) for _ in range(rounds))
+
+
+def peak_mb(field: BenchField, families: list[str]) -> float:
+    """Peak memory of a fresh process that measures a field, as a worker does."""
+    with tempfile.TemporaryDirectory() as folder:
+        labels = {name: part.astype(np.int32) for name, part in field.labels.items()}  # as `Field.labels` gives them
+        np.savez(f"{folder}/field.npz", image=field.image, **labels)
+        command = [sys.executable, __file__, "--families", ",".join(families), "--peak", f"{folder}/field.npz"]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def say_peak(path: str, families: list[str]) -> None:
+    labels = dict(np.load(path))
+    whole(BenchField("", labels, labels.pop("image")), families, rounds=1)
+    print(own_peak_mb())
+
+
+def own_peak_mb() -> float:
+    """Peak memory of this process; `resource` would tell its parent's where that is larger."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small field")
-    quick = parser.parse_args().quick
-    size, n_cells, n_channels, rounds = (540, 45, 3, 5) if quick else (1080, 180, 5, 3)
-    labels, image = synthetic_field(size, n_cells, n_channels)
-    ours, theirs = {}, {}
-    for name, (our_call, their_call) in families(labels, image).items():
-        our_call()  # compiles
-        times = [(seconds(our_call), seconds(their_call)) for _ in range(rounds)]
-        ours[name], theirs[name] = np.min(times, axis=0).tolist()
-        us, them = ours[name] * 1e3, theirs[name] * 1e3
-        print(f"{name:10s} {us:9.1f} ms   cp_measure {them:9.1f} ms   {them / us:6.1f} x")
-    named = dict(zip(("cells", "nuclei", "cytoplasm"), labels, strict=True))
-    measurements = {"shape": {"s": area_shape}, "channel": {"i": intensity, "t": texture}}
-    channels = [f"C{i}" for i in range(n_channels)]
-    whole = min(seconds(lambda: measure_field(named, image, channels, measurements)) for _ in range(rounds))
-    n = int(labels[0].max())
-    print(f"measure_field, {size} x {size} x {n_channels}, {n} cells x 3 compartments: {whole * 1e3:.1f} ms")
-    parts = {name: round(theirs[name] / ours[name], 2) for name in ours}
-    peer = f"cp_measure {importlib.metadata.version('cp-measure')}"
-    ratio = round(sum(theirs.values()) / sum(ours.values()), 2)
-    print(json.dumps({"ratio": ratio, "parts": parts, "peer": peer, "n": n, "threads": 1}))
+    parser.add_argument("--families", default=",".join(FAMILIES), help="some of them, with commas")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    families = options.families.split(",")
+    warnings.simplefilter("ignore")  # cp_measure's, of undefined values
+    if options.peak:
+        return say_peak(options.peak, families)
+    warm(families)
+    if options.quick:
+        fields = [synthetic_field(540, 45, 3)]
+    else:
+        fields = [*real_fields(2), synthetic_field(1080, 180, 5), synthetic_field(2160, 400, 5)]
+    spent: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
+    ours = ours_without = 0.0
+    for field in fields:
+        of_field = {name: time_family(name, field, options.rounds) for name in families}
+        for name, times in of_field.items():
+            say(f"{field.name:16s} {name:12s}", field, times)
+            spent[name] += times
+        own, own_without = whole(field, families), whole(field, [name for name in families if name != "costes"])
+        say(f"{field.name:16s} {'all':12s}", field, np.array([own, *sum(of_field.values())[1:]]))
+        ours += own
+        ours_without += own_without
+    total = sum(spent.values())
+    result = {
+        "ratio": total[1] / ours,
+        "ratio_numba": total[2] / ours,
+        "ratio_without_costes": sum(times[1] for name, times in spent.items() if name != "costes") / ours_without,
+        "parts": {name: round(times[1] / times[0], 2) for name, times in spent.items()},
+        "parts_numba": {name: round(spent[name][2] / spent[name][0], 2) for name in families if FAMILIES[name].numba},
+        "ms_a_cell": 1e3 * ours / sum(field.n for field in fields),
+        "peer": f"cp_measure {importlib.metadata.version('cp-measure')}",
+        "n": sum(field.n for field in fields),
+        "threads": 1,
+        "peak_mb": peak_mb(fields[-1], families),
+    }
+    print(json.dumps({key: round(value, 2) if isinstance(value, float) else value for key, value in result.items()}))
+
+
+def say(what: str, field: BenchField, times: np.ndarray) -> None:
+    us, them, numba = times * 1e3
+    each = f"{us / field.n:8.3f} ms a cell"
+    print(
+        f"{what} {us:9.1f} ms {each}   cp_measure {them:9.1f} ms {them / us:7.1f} x   numba {numba / us:7.1f} x",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Examples
 --------
 >>> import cellpheno
 >>> sorted(cellpheno.__all__)
-['Bag', 'Plate', 'load_config', 'load_model', 'measure_field', 'open_plate']
+['Bag', 'Plate', 'load_config', 'load_model', 'measure_field', 'open_cells', 'open_plate', 'read_cells']
 """
 
 import importlib
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cellpheno.config import load_config
     from cellpheno.measure.field import measure_field
     from cellpheno.plates.plate import Plate, open_plate
+    from cellpheno.stages.cell_tables import open_cells, read_cells
     from cellpheno.training.bags import Bag
     from cellpheno.training.checkpoint import load_model
 
@@ -24,10 +25,12 @@ _HOMES = {
     "Plate": "cellpheno.plates.plate",
     "Bag": "cellpheno.training.bags",
     "measure_field": "cellpheno.measure.field",
+    "open_cells": "cellpheno.stages.cell_tables",
+    "read_cells": "cellpheno.stages.cell_tables",
     "load_model": "cellpheno.training.checkpoint",
     "load_config": "cellpheno.config",
 }
-__all__ = ["Bag", "Plate", "load_config", "load_model", "measure_field", "open_plate"]
+__all__ = ["Bag", "Plate", "load_config", "load_model", "measure_field", "open_cells", "open_plate", "read_cells"]
 
 
 def __getattr__(name: str) -> Any:

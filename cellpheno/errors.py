@@ -36,6 +36,6 @@ class DamagedInput(InputError):
 class Stopped(BaseException):
     """Work that ended early and can be resumed: a signal, a full disk, too many failed wells.
 
-    Like KeyboardInterrupt no Exception, for a signal may come anywhere: what takes every error while it reads a file for
-    damage in the file must not take this one for it.
+    Like KeyboardInterrupt no Exception, for a signal may come anywhere: code that takes every error in reading a file
+    for damage of the file must not take this one for it.
     """

@@ -180,7 +180,7 @@ def _smallest_angle(points: NDArray[np.int64], a: int, b: int) -> int:
 @kernel
 def _enclosing_circle(points: NDArray[np.int64]) -> tuple[float, float, float]:
     """Row, column and radius of the smallest circle round the vertices of a convex polygon."""
-    a, b = 0, min(1, points.shape[0] - 1)
+    a, b = int(np.int64(0)), min(1, points.shape[0] - 1)  # a literal 0 would be a type of its own to numba
     while True:
         v = _smallest_angle(points, a, b)
         ay, ax, by, bx = points[a, 0], points[a, 1], points[b, 0], points[b, 1]

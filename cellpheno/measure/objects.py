@@ -84,8 +84,10 @@ class Objects:
         return found
 
     def forget(self) -> None:
-        """Free what `once` remembers."""
+        """Free what `once` remembers, and what is worked out again when asked for."""
         self._known.clear()
+        for name in ("places", "inner_edge"):
+            self.__dict__.pop(name, None)
 
 
 def index_objects(labels: NDArray[Any]) -> Objects:

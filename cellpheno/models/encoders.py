@@ -55,7 +55,7 @@ class DeepLoc(nn.Module):
             *(nn.Linear(256 * side * side, 512), _batch_norm(nn.BatchNorm1d, 512), nn.ReLU()),
             *(nn.Linear(512, 512), _batch_norm(nn.BatchNorm1d, 512), nn.ReLU()),
         )
-        _start(self.modules())
+        he_start(self.modules())
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (N, c, y, x) to features (N, 512)."""
@@ -104,7 +104,7 @@ class SmallResNet(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(i, o, stride=2) for i, o in pairwise(widths)))
         self.n_features = 2 * widths[-1]
         self.scale = nn.BatchNorm1d(self.n_features, affine=False)
-        _start(self.modules())
+        he_start(self.modules())
 
     def forward(self, crops: Tensor) -> Tensor:
         """Crops (N, c, y, x) to features (N, d)."""
@@ -127,6 +127,57 @@ class ResidualBlock(nn.Module):
         return relu(self.second(self.first(maps)) + self.shortcut(maps))
 
 
+class KrausNet(nn.Module):
+    """A fully convolutional network after Kraus et al. 2016, for whole fields of any size and for crops.
+
+    Convolutions 3 x 3 x 32, 3 x 3 x 32, pool, 5 x 5 x 64, pool, 3 x 3 x 128, pool, 3 x 3 x 128, pool, 1 x 1 x 1000;
+    each pool takes the maximum of 3 x 3 positions and halves the map. A linear head on each position of `features` is
+    their last 1 x 1 convolution, whose class maps the poolings of `cellpheno.models.pooling` take together.
+
+    Ours, and not theirs: batch normalisation after every convolution, padding everywhere (the map has
+    ``ceil(n / (16 * shrink))`` positions), and binning without overlap before the first layer.
+
+    Parameters
+    ----------
+    n_channels : int
+    shrink : int
+        Side, in pixels, of the squares that are averaged before the first layer; 1 for crops of single cells.
+
+    References
+    ----------
+    Kraus, Ba, Frey 2016, Bioinformatics 32(12), i52, doi:10.1093/bioinformatics/btw252
+
+    Examples
+    --------
+    >>> encoder = KrausNet(n_channels=3).eval()
+    >>> encoder.features(torch.zeros(1, 3, 96, 70)).shape, encoder(torch.zeros(1, 3, 96, 70)).shape
+    (torch.Size([1, 1000, 3, 3]), torch.Size([1, 1000]))
+    """
+
+    n_features = 1000
+
+    def __init__(self, n_channels: int, shrink: int = 2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.AvgPool2d(shrink, ceil_mode=True)]
+        for width, side in ((32, 3), (32, 3), (0, 3), (64, 5), (0, 3), (128, 3), (0, 3), (128, 3), (0, 3), (1000, 1)):
+            if width:
+                convolution = nn.Conv2d(n_channels, width, side, padding=side // 2, bias=False)
+                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+                n_channels = width
+            else:  # a pool
+                layers.append(nn.MaxPool2d(side, stride=2, padding=1))
+        self.layers = nn.Sequential(*layers)
+        he_start(self.modules())
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (N, c, y, x) to a map of features (N, d, y / (16 shrink), x / (16 shrink))."""
+        return cast(Tensor, self.layers(images))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Crops (N, c, y, x) to features (N, d), the mean over positions."""
+        return self.features(crops).mean((2, 3))
+
+
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
 
@@ -139,7 +190,7 @@ def _batch_norm(kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d], width: int) -
     return kind(width, eps=1e-3, momentum=0.5)  # DeepLoc's; its moving average decays by 0.5
 
 
-def _start(modules: Iterator[nn.Module]) -> None:
+def he_start(modules: Iterator[nn.Module]) -> None:
     """He's start for convolutions and full layers."""
     for module in modules:
         if isinstance(module, nn.Conv2d | nn.Linear):

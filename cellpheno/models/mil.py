@@ -79,7 +79,7 @@ class MILClassifier(pl.LightningModule):
     Examples
     --------
     >>> from cellpheno.models.encoders import SmallResNet
-    >>> from cellpheno.models.pooling import GatedAttention
+    >>> from cellpheno.models.attention import GatedAttention
     >>> encoder = SmallResNet(n_channels=2, width=8, depth=1)
     >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"])
     >>> out = model(torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1]), 2)

@@ -1,130 +1,33 @@
-"""Pooling: from the instances of each bag to one row a bag.
+"""Pooling of scores: from what is said of each instance to what is said of its bag, class by class.
 
 Axes: N instances in the batch, B bags, K classes, d features. A batch is ragged: ``bag[i]`` is the bag of instance
-``i``, so nothing is padded and no mask exists. A pooling says by ``pools`` what it takes: ``"scores"`` turns instance
-logits (N, K) into bag logits (B, K), ``"features"`` turns instance features (N, d) into bag features (B, d).
+``i``. A pooling says by ``pools`` what it takes: ``"scores"`` turns instance logits (N, K) into bag logits (B, K),
+``"features"`` turns instance features (N, d) into bag features (B, d) (`cellpheno.models.attention`).
+
+In formulas ``z`` is an instance's logit of a class, ``p = s(z)`` its probability with ``s`` the sigmoid, ``n`` the
+size of the bag, and ``P`` the bag's probability, of which the logit is returned. Sums are kept as logarithms, of what
+``P`` rises with and of what it lacks to 1: so P near 0, P near 1 and their gradients are exact where P itself rounds.
+
+Every pooling has three steps more than ``forward``:
+
+- ``weights(values, bag, n_bags)``: what each instance has to do with its bag; it sums to 1 in a bag. Of scores it is
+  (N, K), the share of the instance in the sum that ``P`` rises with; of features (N,), the attention.
+- ``collect(values, bag, n_bags)``: a piece of the bags as `BagSums`, in the dtype of the values, float32 at least.
+- ``finish(sums)``: the pooled rows, once all pieces are one by `merge`. ``forward`` is the two in one.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-
-def bag_sizes(bag: Tensor, n_bags: int) -> Tensor:
-    """Count the instances of each bag and refuse empty ones.
-
-    Parameters
-    ----------
-    bag : Tensor of shape (N,), int64, in 0..n_bags-1, in any order
-    n_bags : int
-
-    Returns
-    -------
-    Tensor of shape (B,), int64
-
-    Raises
-    ------
-    ValueError
-        If a bag is empty (a pooled value of nothing is not a number that anyone should see), or an index is too high.
-
-    Examples
-    --------
-    >>> bag_sizes(torch.tensor([0, 1, 0]), 2).tolist()
-    [2, 1]
-    """
-    size = torch.bincount(bag, minlength=n_bags)
-    if len(size) > n_bags:
-        raise ValueError(f"bag index {len(size) - 1} in a batch of {n_bags} bags; wanted 0 to {n_bags - 1}")
-    if empty := (size == 0).nonzero().flatten().tolist():
-        raise ValueError(f"bags {empty} of {n_bags} hold no instance; leave them out of the batch")
-    return size
-
-
-def bag_mean(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Mean of each bag.
-
-    Parameters
-    ----------
-    values : Tensor of shape (N, K), float
-    bag : Tensor of shape (N,), int64
-    n_bags : int
-
-    Returns
-    -------
-    Tensor of shape (B, K), float32 at least (sums over 10^5 instances drift in half precision)
-
-    Raises
-    ------
-    ValueError
-        If a bag is empty.
-
-    Examples
-    --------
-    >>> bag_mean(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2).tolist()
-    [[2.0], [5.0]]
-    """
-    size = bag_sizes(bag, n_bags)  # (B,)
-    return bag_sum(values, bag, n_bags) / size[:, None]
-
-
-def bag_sum(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Sum of each bag, in float32 at least; the sum of nothing is 0.
-
-    Examples
-    --------
-    >>> bag_sum(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2).tolist()
-    [[4.0], [5.0]]
-    """
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
-    return values.new_zeros(n_bags, values.shape[1]).index_add(0, bag, values)  # (B, K)
-
-
-def bag_max(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Maximum of each bag; the maximum of nothing is minus infinity.
-
-    Examples
-    --------
-    >>> bag_max(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2).tolist()
-    [[3.0], [5.0]]
-    """
-    start = values.new_full((n_bags, values.shape[1]), -torch.inf)
-    return start.scatter_reduce(0, bag[:, None].expand_as(values), values, "amax")  # (B, K)
-
-
-def bag_softmax(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-    """Softmax over the instances of each bag.
-
-    Parameters
-    ----------
-    values : Tensor of shape (N, K), float
-    bag : Tensor of shape (N,), int64
-    n_bags : int
-
-    Returns
-    -------
-    Tensor of shape (N, K), float32 at least; sums to 1 in each bag
-
-    Raises
-    ------
-    ValueError
-        If a bag is empty.
-
-    Examples
-    --------
-    >>> bag_softmax(torch.tensor([[0.0], [0.0], [5.0]]), torch.tensor([0, 0, 1]), 2).flatten().tolist()
-    [0.5, 0.5, 1.0]
-    """
-    bag_sizes(bag, n_bags)
-    values = values.to(torch.promote_types(values.dtype, torch.float32))
-    top = bag_max(values.detach(), bag, n_bags)  # (B, K), only keeps exp in range
-    powers = (values - top[bag]).exp()  # (N, K)
-    return powers / bag_sum(powers, bag, n_bags)[bag]
+from cellpheno.models.logarithms import log_1_minus_exp, log_minus_log, log_softplus
+from cellpheno.models.segments import BagSums, at_least_float32, bag_softmax, bag_sums, log_mean
 
 
 class Mean(nn.Module):
-    """Mean of the instance probabilities, class by class: the baseline that treats all instances alike.
-
-    ``P = mean_i s(z_i)`` with ``s`` the sigmoid; returned as a logit.
+    """Mean of the instance probabilities: ``P = sum_i p_i / n``; all instances count alike.
 
     References
     ----------
@@ -133,29 +36,141 @@ class Mean(nn.Module):
     Examples
     --------
     >>> scores = torch.logit(torch.tensor([[0.1], [0.2], [0.9]]))
-    >>> Mean()(scores, torch.zeros(3, dtype=torch.long), 1).sigmoid().round(decimals=4).item()
-    0.4000000059604645
+    >>> round(Mean()(scores, torch.zeros(3, dtype=torch.long), 1).sigmoid().item(), 4)
+    0.4
     """
 
     pools = "scores"
 
     def forward(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance logits (N, K) to bag logits (B, K)."""
-        mean, rest = _mean_probabilities(scores, bag, n_bags)
-        return mean.log() - rest.log()
+        return self.finish(self.collect(scores, bag, n_bags))
+
+    def weights(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Share (N, K) of each instance: ``p``."""
+        return bag_softmax(logsigmoid(at_least_float32(scores)), bag, n_bags)
+
+    def collect(self, scores: Tensor, bag: Tensor, n_bags: int) -> BagSums:
+        """Sum ``p`` and ``1 - p``."""
+        return _sum_probabilities(scores, bag, n_bags)
+
+    def finish(self, sums: BagSums) -> Tensor:
+        """Bag logits (B, K)."""
+        log_mean_p, log_lack = log_mean(sums).chunk(2, dim=1)  # (B, K) each
+        return log_mean_p - log_lack
+
+
+class GeneralizedMean(nn.Module):
+    """Generalized mean of the instance probabilities: ``P = (sum_i p_i^r / n)^(1/r)``.
+
+    It is the mean at ``r = 1`` and nears the maximum as ``r`` grows.
+
+    Parameters
+    ----------
+    exponent : float
+        ``r``, above 0.
+
+    References
+    ----------
+    Kraus, Ba, Frey 2016, Bioinformatics 32(12), i52, doi:10.1093/bioinformatics/btw252
+
+    Examples
+    --------
+    >>> scores = torch.logit(torch.tensor([[0.1], [0.2], [0.9]]))
+    >>> round(GeneralizedMean()(scores, torch.zeros(3, dtype=torch.long), 1).sigmoid().item(), 4)
+    0.5863
+    """
+
+    pools = "scores"
+
+    def __init__(self, exponent: float = 2.5) -> None:
+        super().__init__()
+        self.exponent = _positive("exponent", exponent)
+
+    def forward(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Instance logits (N, K) to bag logits (B, K)."""
+        return self.finish(self.collect(scores, bag, n_bags))
+
+    def weights(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Share (N, K) of each instance: ``p^r``."""
+        return bag_softmax(self.exponent * logsigmoid(at_least_float32(scores)), bag, n_bags)
+
+    def collect(self, scores: Tensor, bag: Tensor, n_bags: int) -> BagSums:
+        """Sum ``p^r`` and ``1 - p^r``."""
+        scores, r = at_least_float32(scores), self.exponent
+        lack = log_1_minus_exp(math.log(r) + log_softplus(-scores))  # 1 - exp(-r softplus(-z))
+        return bag_sums(torch.cat([r * logsigmoid(scores), lack], dim=1), bag, n_bags)
+
+    def finish(self, sums: BagSums) -> Tensor:
+        """Bag logits (B, K)."""
+        log_power, log_lack = log_mean(sums).chunk(2, dim=1)  # (B, K) each: P^r and 1 - P^r
+        log_minus_log_p = log_minus_log(log_power, log_lack) - math.log(self.exponent)
+        return log_power / self.exponent - log_1_minus_exp(log_minus_log_p)
+
+
+class LogSumExp(nn.Module):
+    """Log-sum-exp of the instance probabilities: ``P = log(sum_i exp(r p_i) / n) / r``.
+
+    It nears the mean as ``r`` falls to 0, and the maximum as ``r`` grows.
+
+    Parameters
+    ----------
+    sharpness : float
+        ``r``, above 0.
+
+    References
+    ----------
+    Kraus, Ba, Frey 2016, Bioinformatics 32(12), i52, doi:10.1093/bioinformatics/btw252
+
+    Examples
+    --------
+    >>> scores = torch.logit(torch.tensor([[0.1], [0.2], [0.9]]))
+    >>> round(LogSumExp()(scores, torch.zeros(3, dtype=torch.long), 1).sigmoid().item(), 4)
+    0.6898
+    """
+
+    pools = "scores"
+
+    def __init__(self, sharpness: float = 5.0) -> None:
+        super().__init__()
+        self.sharpness = _positive("sharpness", sharpness)
+
+    def forward(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Instance logits (N, K) to bag logits (B, K)."""
+        return self.finish(self.collect(scores, bag, n_bags))
+
+    def weights(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Share (N, K) of each instance: ``exp(r p) - 1``."""
+        return bag_softmax(self._rise(at_least_float32(scores)), bag, n_bags)
+
+    def collect(self, scores: Tensor, bag: Tensor, n_bags: int) -> BagSums:
+        """Sum ``exp(r p) - 1`` and ``1 - exp(-r (1 - p))``."""
+        scores = at_least_float32(scores)
+        lack = log_1_minus_exp(math.log(self.sharpness) + logsigmoid(-scores))
+        return bag_sums(torch.cat([self._rise(scores), lack], dim=1), bag, n_bags)
+
+    def finish(self, sums: BagSums) -> Tensor:
+        """Bag logits (B, K)."""
+        log_rise, log_lack = log_mean(sums).chunk(2, dim=1)  # (B, K) each: exp(r P) - 1 and 1 - exp(-r (1 - P))
+        log_rest = log_minus_log(-logsigmoid(-log_rise) - self.sharpness, log_lack)  # of r (1 - P)
+        return log_softplus(log_rise) - log_rest
+
+    def _rise(self, scores: Tensor) -> Tensor:
+        log_rp = math.log(self.sharpness) + logsigmoid(scores)  # (N, K)
+        return log_rp.exp() + log_1_minus_exp(log_rp)
 
 
 class NoisyAnd(nn.Module):
-    """Noisy-AND: a bag is positive once a learned fraction of its instances is.
+    """Noisy-AND: a bag is positive once a learned fraction of its instances is, whatever its size.
 
-    ``P = (s(a(m - b)) - s(-ab)) / (s(a(1 - b)) - s(-ab))`` with ``s`` the sigmoid, ``m`` the bag's mean instance
-    probability, ``a`` the slope and ``b`` in (0, 1) the threshold, one a class.
+    ``P = (s(a(m - b)) - s(-ab)) / (s(a(1 - b)) - s(-ab))``, ``m = sum_i p_i / n``, ``a`` the slope and ``b`` in (0, 1)
+    the threshold, one a class and learned.
 
     Parameters
     ----------
     n_classes : int
-    slope : float
-        ``a``; large values approach a step at the threshold.
+    slope : float or None
+        ``a``, the same for all classes; large values approach a step at the threshold. None: learned, 10 at the start.
 
     References
     ----------
@@ -170,67 +185,44 @@ class NoisyAnd(nn.Module):
 
     pools = "scores"
 
-    def __init__(self, n_classes: int, slope: float = 10.0) -> None:
+    def __init__(self, n_classes: int, slope: float | None = 10.0) -> None:
         super().__init__()
-        if slope <= 0:
-            raise ValueError(f"slope {slope}: wanted a positive number (10 is usual)")
+        if slope is not None:
+            _positive("slope", slope)
         self.slope = slope
+        self.log_slope = nn.Parameter(torch.tensor(math.log(10.0))) if slope is None else None
         self.threshold_logit = nn.Parameter(torch.zeros(n_classes))  # (K,), sigmoid keeps b inside (0, 1)
 
     def forward(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance logits (N, K) to bag logits (B, K)."""
-        mean, rest = _mean_probabilities(scores, bag, n_bags)  # (B, K)
-        a, b = self.slope, self.threshold_logit.sigmoid()  # b (K,)
+        return self.finish(self.collect(scores, bag, n_bags))
+
+    def weights(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Share (N, K) of each instance: ``p``."""
+        return bag_softmax(logsigmoid(at_least_float32(scores)), bag, n_bags)
+
+    def collect(self, scores: Tensor, bag: Tensor, n_bags: int) -> BagSums:
+        """Sum ``p`` and ``1 - p``."""
+        return _sum_probabilities(scores, bag, n_bags)
+
+    def finish(self, sums: BagSums) -> Tensor:
+        """Bag logits (B, K)."""
+        log_m, log_lack = log_mean(sums).chunk(2, dim=1)  # (B, K) each
+        a = log_m.new_tensor(self.slope) if self.log_slope is None else self.log_slope.exp()
+        b = self.threshold_logit.sigmoid()  # (K,)
         # The logit of P in closed form, from s(x) - s(y) = s(x) s(-y) (1 - exp(y - x)): nothing cancels, no epsilon.
         at_ends = logsigmoid(a * b) - logsigmoid(a * (1 - b))
-        return a * (mean - b) + at_ends + (-torch.expm1(-a * mean)).log() - (-torch.expm1(-a * rest)).log()
+        ratio = log_1_minus_exp(a.log() + log_m) - log_1_minus_exp(a.log() + log_lack)
+        return a * (log_m.exp() - b) + at_ends + ratio
 
 
-class GatedAttention(nn.Module):
-    """Gated attention: a weighted mean of instance features, the weights learned from the features.
-
-    ``weight = softmax over the bag of w . (tanh(V h) * s(U h))``. The weights of a bag sum to 1.
-
-    Parameters
-    ----------
-    n_features : int
-        d, the encoder's output.
-    hidden : int
-        Width of V and U.
-
-    References
-    ----------
-    Ilse, Tomczak, Welling 2018, PMLR 80, 2127, doi:10.48550/arXiv.1802.04712
-
-    Examples
-    --------
-    >>> pooling = GatedAttention(n_features=2)
-    >>> pooling(torch.ones(3, 2), torch.tensor([0, 0, 1]), 2).shape
-    torch.Size([2, 2])
-    """
-
-    pools = "features"
-
-    def __init__(self, n_features: int, hidden: int = 128) -> None:
-        super().__init__()
-        self.value = nn.Linear(n_features, hidden)  # V
-        self.gate = nn.Linear(n_features, hidden)  # U
-        self.score = nn.Linear(hidden, 1)  # w
-
-    def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-        """Attention (N,) of each instance in its bag, from features (N, d)."""
-        score = self.score(self.value(features).tanh() * self.gate(features).sigmoid())  # (N, 1)
-        return bag_softmax(score, bag, n_bags)[:, 0]
-
-    def forward(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-        """Instance features (N, d) to bag features (B, d)."""
-        return bag_sum(features * self.weights(features, bag, n_bags)[:, None], bag, n_bags)
+def _sum_probabilities(scores: Tensor, bag: Tensor, n_bags: int) -> BagSums:
+    """Sums of p and of 1 - p, (B, 2K)."""
+    scores = at_least_float32(scores)
+    return bag_sums(torch.cat([logsigmoid(scores), logsigmoid(-scores)], dim=1), bag, n_bags)
 
 
-def _mean_probabilities(scores: Tensor, bag: Tensor, n_bags: int) -> tuple[Tensor, Tensor]:
-    """Mean of s(z) and mean of 1 - s(z), (B, K) each: the second is exact where the first rounds to 1."""
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 sigmoids are too coarse
-    tiny = torch.finfo(scores.dtype).tiny
-    mean = bag_mean(scores.sigmoid(), bag, n_bags).clamp_min(tiny)
-    rest = bag_mean((-scores).sigmoid(), bag, n_bags).clamp_min(tiny)
-    return mean, rest
+def _positive(name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} {value}: wanted a positive number")
+    return value

@@ -15,6 +15,7 @@ from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.names import PLATE, WELL
 from cellpheno.profiles.aggregate import aggregate
+from cellpheno.stages.cell_tables import cells_path
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
 
@@ -126,6 +127,6 @@ def well_features(wells: pd.DataFrame) -> pd.DataFrame:
     """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan."""
     rows = []
     for _, well in wells.iterrows():
-        cells = pd.read_parquet(Path(well["folder"]) / "cells" / f"{well[WELL]}.parquet")
+        cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))
         rows.append(aggregate(cells, wells=pd.DataFrame([well[[PLATE, WELL]]])))
     return pd.concat(rows, ignore_index=True)

@@ -99,6 +99,7 @@ def train(
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
     wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
     channels, pixel_size_um = _same_optics(plates)
+    _check_encoder(encoder, len(channels))
     components: dict[str, Any] = {
         "encoder": encoder,
         "pooling": pooling,
@@ -128,6 +129,14 @@ def train(
     jobs = [_job(work, labelled, held, str(name), output, seed) for name, held in _folds(plan.folds)]
     serial = functools.partial(engine, workers=1)  # folds share the cores that `threads` names
     return serial("train", jobs, folder=output, root=output)
+
+
+def _check_encoder(encoder: Component, n_channels: int) -> None:
+    """Refuse an encoder whose package is not installed, before any fold is trained."""
+    try:
+        encoder(n_channels=n_channels)
+    except ModuleNotFoundError as error:
+        raise InputError(str(error)) from error
 
 
 def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

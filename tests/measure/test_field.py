@@ -1,27 +1,23 @@
-import inspect
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from cellpheno.components import build
+from cellpheno.config import config_groups, load_config
 from cellpheno.measure.area_shape import area_shape
-from cellpheno.measure.field import measure_field
+from cellpheno.measure.field import measure_field, warm_up
 from cellpheno.measure.intensity import intensity
 from cellpheno.measure.objects import index_objects
 from cellpheno.measure.relations import relations
 from cellpheno.measure.texture import texture
 from cellpheno.names import OBJECT, is_feature
 
-CONF = Path(__file__).parents[2] / "conf" / "measurements"
 ALL = {
     "shape": {"area_shape": area_shape},
     "channel": {"intensity": intensity, "texture": texture},
     "relation": {"relations": relations},
 }
-FROM_DATA = {"objects", "others", "image", "channel", "image1", "image2", "channel1", "channel2"}
 
 
 @pytest.fixture
@@ -57,7 +53,8 @@ def test_a_row_is_a_cell_with_its_own_nucleus_and_cytoplasm(field):
 def test_columns_depend_on_the_request_and_never_on_the_pixels(field):
     labels, image = field
     table = measure_field(labels, image, ["DNA", "ER"], ALL)
-    assert len(table.columns) == 1 + 3 * (25 + 2 * (19 + 52)) + 3 + 2 + 2  # numbers, parents, children
+    for name, n in (("Texture_", 3 * 2 * 52), ("Intensity_Mean", 3 * 2 * 2), ("Parent_", 2), ("Children_", 2)):
+        assert table.columns.str.contains(f"^[A-Za-z]+_{name}").sum() == n
     assert all(is_feature(name) for name in table.columns.drop(OBJECT))
     empty = measure_field({name: np.zeros_like(label) for name, label in labels.items()}, image, ["DNA", "ER"], ALL)
     assert len(empty) == 0
@@ -115,14 +112,31 @@ def test_refusals(field):
         measure_field(labels, image, ["A", "B"], {"shape": {"one": lambda objects: {"Size": np.ones(1)}}})
 
 
-def test_every_option_holds_every_setting_with_the_default_of_its_function(field):
-    options = sorted(CONF.glob("*.yaml"))
-    assert len(options) == 4
-    merged = OmegaConf.merge(*(OmegaConf.load(path) for path in options))
-    for section in merged.values():
-        for part in instantiate(section).values():
-            signature = inspect.signature(part.func).parameters
-            settings = {name: p.default for name, p in signature.items() if name not in FROM_DATA}
-            assert {name: tuple(v) if isinstance(v, list) else v for name, v in part.keywords.items()} == settings
-    table = measure_field(*field, ["DNA", "ER"], instantiate(merged, _convert_="object"))
-    pd.testing.assert_frame_equal(table, measure_field(*field, ["DNA", "ER"], ALL), check_like=True)
+@pytest.mark.parametrize("reference", ["cellprofiler", "cp_measure"])
+def test_every_option_of_the_configuration_together(field, reference):
+    names = sorted(config_groups()["measurements"])
+    settings = [f"measurements=[{','.join(names)}]", f"feature_reference={reference}", "plate=P1.zarr", "folder=raw"]
+    chosen = build(OmegaConf.to_container(load_config("run", *settings).measurements, resolve=True))
+    assert set(chosen) == {"shape", "channel", "pair", "relation"}
+    table = measure_field(*field, ["DNA", "ER"], chosen)
+    basic = measure_field(*field, ["DNA", "ER"], {"shape": ALL["shape"], "relation": ALL["relation"]})
+    pd.testing.assert_frame_equal(table[basic.columns], basic)
+    assert table.columns.is_unique
+    assert all(is_feature(name) for name in table.columns.drop(OBJECT))
+    assert not np.isinf(table.to_numpy()).any()
+
+
+def test_the_warm_up_calls_every_measurement_with_the_channels_of_the_plate():
+    seen = []
+
+    def shape(objects):
+        seen.append(len(objects))
+        return {}
+
+    def pair(objects, image1, image2, channel1, channel2):
+        seen.append((channel1, channel2, image1.dtype.name, objects.areas.min() >= 100))
+        return {}
+
+    warm_up(["DNA", "FKHR-GFP", "ER"], {"shape": {"shape": shape}, "pair": {"pair": pair}})
+    pairs = [(a, b, "uint16", True) for a, b in (("DNA", "FKHRGFP"), ("DNA", "ER"), ("FKHRGFP", "ER"))]
+    assert seen == 3 * [4, *pairs]  # compartments

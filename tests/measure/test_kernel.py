@@ -15,18 +15,19 @@ print(index_objects(np.arange(12).reshape(3, 4) // 5).areas.tolist())
 """
 ALL = """
 import numpy as np
+from omegaconf import OmegaConf
+from cellpheno.components import build
+from cellpheno.config import config_groups, load_config
 from cellpheno.measure.field import measure_field
-from cellpheno.measure.area_shape import area_shape
-from cellpheno.measure.intensity import intensity
-from cellpheno.measure.relations import relations
-from cellpheno.measure.texture import texture
-run = {"shape": {"a": area_shape}, "channel": {"i": intensity, "t": texture}, "relation": {"r": relations}}
+names = ",".join(sorted(config_groups()["measurements"]))
 labels = np.arange(12).reshape(3, 4) // 5
-for labels in (labels, np.asfortranarray(labels), labels.astype(np.uint16)):
-    for dtype in (np.uint8, np.uint16, np.float32, np.float64):
-        image = (labels[None] / 2).astype(dtype)
-        image.setflags(write=False)
-        table = measure_field({"cells": labels, "nuclei": labels}, image, ["DNA"], run)
+for reference in ("cellprofiler", "cp_measure"):
+    settings = [f"measurements=[{names}]", f"feature_reference={reference}", "plate=P1.zarr", "folder=raw"]
+    run = build(OmegaConf.to_container(load_config("run", *settings).measurements, resolve=True))
+    for labels in (labels, np.asfortranarray(labels), labels.astype(np.uint16)):
+        for dtype in (np.uint8, np.uint16, np.float32, np.float64):
+            image = np.stack([labels, labels[::-1]]) / np.array(3 if dtype in (np.float32, np.float64) else 1)
+            table = measure_field({"cells": labels, "nuclei": labels}, image.astype(dtype), ["DNA", "ER"], run)
 print(table.Cells_AreaShape_Area.tolist())
 """
 

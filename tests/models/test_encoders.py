@@ -1,8 +1,11 @@
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
-from cellpheno.models.encoders import DeepLoc, SmallResNet
+from cellpheno.components import build
+from cellpheno.config import config_groups, load_config
+from cellpheno.models.encoders import DeepLoc, KrausNet, SmallResNet
 
 
 def n_parameters(module):
@@ -13,6 +16,16 @@ def test_deeploc_has_the_published_number_of_parameters():
     network = nn.Sequential(DeepLoc(n_channels=2, size=60), nn.Linear(512, 19), nn.BatchNorm1d(19))
     assert n_parameters(network) == 10_991_417
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules()) == 11
+
+
+def test_deeploc_has_the_published_weights_biases_and_normalisations():
+    network = nn.Sequential(DeepLoc(n_channels=2, size=60), nn.Linear(512, 19), nn.BatchNorm1d(19))
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    normalisations = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert sum(layer.weight.numel() for layer in layers) == 10_984_064
+    assert sum(layer.bias.numel() for layer in layers) == 2_451
+    assert sum(map(n_parameters, normalisations)) == 4_902
+    assert [tuple(layer.weight.shape) for layer in layers[8:]] == [(512, 16_384), (512, 512), (19, 512)]
 
 
 def test_deeploc_looks_at_the_middle_of_a_crop():
@@ -37,7 +50,45 @@ def test_small_resnet_takes_any_channels_and_sizes(n_channels, width, depth):
     assert encoder.n_features == 2 * width * 2**depth
 
 
-@pytest.mark.parametrize("encoder", [SmallResNet(2, width=8), DeepLoc(2, size=24)], ids=["small_resnet", "deeploc"])
+def test_kraus_net_has_the_layers_that_it_tells():
+    layers = [module for module in KrausNet(n_channels=3).modules() if isinstance(module, nn.Conv2d)]
+    sizes = [(3, 3, 32), (3, 32, 32), (5, 32, 64), (3, 64, 128), (3, 128, 128), (1, 128, 1000)]
+    assert [(layer.kernel_size[0], layer.in_channels, layer.out_channels) for layer in layers] == sizes
+
+
+@pytest.mark.parametrize("shrink", [1, 2, 3])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 33), (5, 1)])
+def test_kraus_net_maps_a_field_of_any_size(shrink, height, width):
+    encoder = KrausNet(n_channels=2, shrink=shrink).eval()
+    images = torch.rand(2, 2, height, width)
+    maps = encoder.features(images)
+    assert maps.shape == (2, 1000, -(-height // (16 * shrink)), -(-width // (16 * shrink)))
+    torch.testing.assert_close(encoder(images), maps.flatten(2).mean(2))
+
+
+def test_kraus_net_moves_its_map_with_the_field():
+    encoder = KrausNet(n_channels=1, shrink=2).eval()
+    field = torch.rand(1, 1, 448, 96)
+    maps, moved = encoder.features(field), encoder.features(field.roll(64, 2))  # 64 pixels: two positions
+    # a position sees 134 pixels: three positions from a border or from the seam it sees the shift alone
+    torch.testing.assert_close(moved[:, :, 5:11], maps[:, :, 3:9], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("option", config_groups()["encoder"])
+def test_every_option_encodes_a_batch(option):
+    config = load_config("train", "plate=P1.zarr", f"encoder={option}").encoder
+    encoder = build(OmegaConf.to_container(config))(n_channels=2)
+    features = encoder(torch.rand(2, 2, 64, 64))
+    assert features.shape == (2, encoder.n_features)
+    features.sum().backward()
+    assert all(weight.grad is not None for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [SmallResNet(2, width=8), DeepLoc(2, size=24), KrausNet(2, shrink=1)],
+    ids=["small_resnet", "deeploc", "kraus_net"],
+)
 def test_in_evaluation_a_crop_is_encoded_alike_in_any_company(encoder):
     encoder.eval()
     crops = torch.rand(6, 2, 24, 24)

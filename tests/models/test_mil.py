@@ -7,9 +7,11 @@ from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, cross_entropy, one_hot
 
+from cellpheno.models.attention import GatedAttention
 from cellpheno.models.encoders import SmallResNet
 from cellpheno.models.mil import MILClassifier, balanced_accuracy, build_classifier
-from cellpheno.models.pooling import GatedAttention, Mean, NoisyAnd, bag_sum
+from cellpheno.models.pooling import Mean, NoisyAnd
+from cellpheno.models.segments import bag_sum
 
 CLASSES = ["a", "b", "c"]
 

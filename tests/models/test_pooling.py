@@ -1,55 +1,135 @@
+"""What holds of every option of the group pooling; a new option needs its naive loop in NAIVE."""
+
 import copy
 import math
+from functools import reduce
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from cellpheno.models.pooling import GatedAttention, Mean, NoisyAnd, bag_max, bag_mean, bag_softmax, bag_sum
+from cellpheno.components import build
+from cellpheno.config import CONF
+from cellpheno.models.segments import bag_sum, merge
 
 D = 3  # features, or classes
+SMALL = {"hidden": 4, "heads": 2, "points": 3}
+NOT_IN_PIECES = {"induced_attention"}
+GROWS_WITH_THE_BAG = {"noisy_or", "isr"}
+
+
+def make(option):
+    torch.manual_seed(3)
+    config = OmegaConf.to_container(OmegaConf.load(f"{CONF}/pooling/{option}.yaml"))
+    config |= {key: value for key, value in SMALL.items() if key in config}
+    pooling = build(config)
+    pooling = pooling(**({"n_classes": D} if option == "noisy_and" else {})) if scores(pooling) else pooling(D)
+    if option == "noisy_and":
+        pooling.threshold_logit.data = torch.tensor([-1.0, 0.0, 1.5])
+    return pooling
+
+
+def scores(pooling):
+    return getattr(pooling, "func", pooling).pools == "scores"
+
+
+def link(pooling, out):
+    return out.sigmoid() if scores(pooling) else out
 
 
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def mean_naive(bag_of_scores, _):
-    return [sum(sigmoid(z) for z in column) / len(column) for column in zip(*bag_of_scores, strict=True)]
+def noisy_and(p, pooling, k):
+    a, b = pooling.slope, sigmoid(pooling.threshold_logit[k].item())
+    low, high = sigmoid(-a * b), sigmoid(a * (1 - b))
+    return (sigmoid(a * (sum(p) / len(p) - b)) - low) / (high - low)
 
 
-def noisy_and_naive(bag_of_scores, pooling):  # as printed in Kraus 2016
-    a, out = pooling.slope, []
-    for m, b_logit in zip(mean_naive(bag_of_scores, None), pooling.threshold_logit.tolist(), strict=True):
-        b = sigmoid(b_logit)
-        low, high = sigmoid(-a * b), sigmoid(a * (1 - b))
-        out.append((sigmoid(a * (m - b)) - low) / (high - low))
-    return out
+def generalized_mean(p, pooling, _):
+    r = pooling.exponent
+    return (sum(x**r for x in p) / len(p)) ** (1 / r)
 
 
-def attention_naive(bag_of_features, pooling):  # as printed in Ilse 2018, equations 7 and 9
-    h = torch.tensor(bag_of_features)
-    scores = [
-        (pooling.score.weight[0] * torch.tanh(pooling.value(row)) * torch.sigmoid(pooling.gate(row))).sum().item()
-        for row in h
-    ]
-    powers = [math.exp(score) for score in scores]
-    return sum(power / sum(powers) * row for power, row in zip(powers, h, strict=True)).tolist()
+def log_sum_exp(p, pooling, _):
+    r = pooling.sharpness
+    return math.log(sum(math.exp(r * x) for x in p) / len(p)) / r
 
 
-def poolings():
-    torch.manual_seed(3)
-    noisy_and = NoisyAnd(D)
-    noisy_and.threshold_logit.data = torch.tensor([-1.0, 0.0, 1.5])
-    return [
-        (Mean(), mean_naive, torch.sigmoid),
-        (noisy_and, noisy_and_naive, torch.sigmoid),
-        (GatedAttention(D, hidden=4), attention_naive, torch.nn.Identity()),
-    ]
+def isr(p, *_):
+    odds = sum(x / (1 - x) for x in p)
+    return odds / (1 + odds)
 
 
-each_pooling = pytest.mark.parametrize(("pooling", "naive", "link"), poolings(), ids=["mean", "noisy_and", "attention"])
+def of_classes(formula):
+    def naive(rows, pooling):
+        columns = [[sigmoid(z) for z in column] for column in zip(*rows.tolist(), strict=True)]
+        return [formula(p, pooling, k) for k, p in enumerate(columns)]
+
+    return naive
+
+
+def of_weights(score):
+    def naive(rows, pooling):
+        powers = [math.exp(x) for x in score(rows, pooling)]
+        return sum(power / sum(powers) * row for power, row in zip(powers, rows, strict=True)).tolist()
+
+    return naive
+
+
+def attention(rows, pooling):  # Ilse 2018, equation 8
+    return [(pooling.score.weight[0] * torch.tanh(pooling.value(row))).sum().item() for row in rows]
+
+
+def gated_attention(rows, pooling):  # Ilse 2018, equation 9
+    w, v, u = pooling.score.weight[0], pooling.value, pooling.gate
+    return [(w * torch.tanh(v(row)) * torch.sigmoid(u(row))).sum().item() for row in rows]
+
+
+def heads_by_hand(layer, query, others):
+    """One row looks at other rows; softmax(q . k / sqrt(width)) v, head by head."""
+    (wq, wk, wv), (bq, bk, bv) = layer.in_proj_weight.chunk(3), layer.in_proj_bias.chunk(3)
+    parts = []
+    for head in torch.arange(layer.embed_dim).chunk(layer.num_heads):
+        q = (wq @ query + bq)[head]
+        powers = [math.exp((q @ (wk @ row + bk)[head]).item() / math.sqrt(len(head))) for row in others]
+        parts.append(sum(x / sum(powers) * (wv @ row + bv)[head] for x, row in zip(powers, others, strict=True)))
+    return layer.out_proj.weight @ torch.cat(parts) + layer.out_proj.bias
+
+
+def induced_attention(rows, pooling):
+    x = [pooling.enter(row) for row in rows]
+    summary = [heads_by_hand(pooling.look, point, x) for point in pooling.points]
+    known = [pooling.norm(row + heads_by_hand(pooling.tell, row, summary)) for row in x]
+    return [(pooling.score.weight[0] * torch.tanh(pooling.value(row))).sum().item() for row in known]
+
+
+NAIVE = {
+    "mean": of_classes(lambda p, *_: sum(p) / len(p)),
+    "max": of_classes(lambda p, *_: max(p)),
+    "generalized_mean": of_classes(generalized_mean),
+    "log_sum_exp": of_classes(log_sum_exp),
+    "noisy_or": of_classes(lambda p, *_: 1 - math.prod(1 - x for x in p)),
+    "isr": of_classes(isr),
+    "noisy_and": of_classes(noisy_and),
+    "attention": of_weights(attention),
+    "gated_attention": of_weights(gated_attention),
+    "induced_attention": of_weights(induced_attention),
+}
+SHARES = {
+    "mean": lambda p: p,
+    "max": lambda p: (p == p.max()).float(),
+    "generalized_mean": lambda p: p**2.5,
+    "log_sum_exp": lambda p: torch.expm1(5 * p),
+    "noisy_or": lambda p: -torch.log1p(-p),
+    "isr": lambda p: p / (1 - p),
+    "noisy_and": lambda p: p,
+}
+OPTIONS = sorted(path.stem for path in CONF.glob("pooling/*.yaml"))
+each_option = pytest.mark.parametrize("option", OPTIONS)
 ragged = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
@@ -59,118 +139,167 @@ def batch(sizes, seed, scale=2.0):
     return scale * torch.randn(len(bag), D, generator=generator), bag, generator
 
 
-@each_pooling
-@settings(deadline=None, max_examples=30)
+def alone(n):
+    return torch.zeros(n, dtype=torch.long)
+
+
+def test_every_option_has_its_naive_loop():
+    assert set(OPTIONS) == set(NAIVE)
+
+
+@each_option
+@settings(deadline=None, max_examples=10)
 @given(sizes=ragged, seed=st.integers(0, 10**6))
-def test_equals_the_naive_loop_whatever_the_order_and_the_other_bags(pooling, naive, link, sizes, seed):
+def test_equals_the_naive_loop_whatever_the_order_and_the_other_bags(option, sizes, seed):
+    pooling = make(option)
     values, bag, generator = batch(sizes, seed)
     shuffle = torch.randperm(len(bag), generator=generator)
-    out = link(pooling(values[shuffle], bag[shuffle], len(sizes)))
+    out = link(pooling, pooling(values[shuffle], bag[shuffle], len(sizes)))
     for b in range(len(sizes)):
-        assert out[b].tolist() == pytest.approx(naive(values[bag == b].tolist(), pooling), abs=1e-5)
-        alone = link(pooling(values[bag == b], torch.zeros(sizes[b], dtype=torch.long), 1))
-        torch.testing.assert_close(alone[0], out[b], atol=1e-6, rtol=1e-5)
+        assert out[b].tolist() == pytest.approx(NAIVE[option](values[bag == b], pooling), abs=1e-5)
+        by_itself = link(pooling, pooling(values[bag == b], alone(sizes[b]), 1))
+        torch.testing.assert_close(by_itself[0], out[b], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("slope", "threshold", "expected"),
-    [
-        (10.0, 0.5, [0, 0.011447, 0.070104, 0.5, 0.929896, 1]),
-        (5.0, 0.5, [0, 0.051097, 0.173105, 0.5, 0.826895, 1]),
-        (10.0, 0.2, [0, 0.170068, 0.571582, 0.946516, 0.995758, 1]),
-    ],
-)
-def test_noisy_and_known_values(slope, threshold, expected):
-    pooling = NoisyAnd(1, slope=slope)
-    pooling.threshold_logit.data.fill_(math.log(threshold / (1 - threshold)))
-    for mean, value in zip([0, 0.1, 0.25, 0.5, 0.75, 1], expected, strict=True):
-        scores = torch.logit(torch.full((7, 1), float(mean)), eps=1e-30).clamp(-60, 60)
-        probability = pooling(scores, torch.zeros(7, dtype=torch.long), 1).sigmoid().item()
-        assert probability == pytest.approx(value, abs=1e-5)
+@each_option
+def test_a_bag_of_one_is_its_instance(option):
+    pooling, values = make(option), torch.tensor([[0.5, -1.0, 2.0]])
+    out = link(pooling, pooling(values, alone(1), 1))
+    expected = NAIVE[option](values, pooling) if option == "noisy_and" else link(pooling, values)[0].tolist()
+    assert out[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert (pooling.weights(values, alone(1), 1) == 1).all()
 
 
-def test_noisy_and_with_a_flat_slope_is_the_mean():
-    values, bag, _ = batch([5, 9], seed=1)
-    flat, mean = NoisyAnd(D, slope=1e-3)(values, bag, 2).sigmoid(), Mean()(values, bag, 2).sigmoid()
-    torch.testing.assert_close(flat, mean, atol=1e-3, rtol=0)
+@each_option
+def test_empty_bag_is_refused_by_its_number(option):
+    pooling = make(option)
+    for step in (pooling, pooling.weights):
+        with pytest.raises(ValueError, match=r"bags \[1\] of 3 hold no instance"):
+            step(torch.ones(2, D), torch.tensor([0, 2]), 3)
 
 
-def test_mean_of_three_probabilities():
-    scores = torch.logit(torch.tensor([[0.1], [0.2], [0.9]]))
-    assert Mean()(scores, torch.zeros(3, dtype=torch.long), 1).sigmoid().item() == pytest.approx(0.4)
-
-
-@each_pooling
-def test_bag_of_one(pooling, naive, link):
-    values = torch.tensor([[0.5, -1.0, 2.0]])
-    out = link(pooling(values, torch.tensor([0]), 1))
-    assert out[0].tolist() == pytest.approx(naive(values.tolist(), pooling), abs=1e-6)
-
-
-@each_pooling
-def test_empty_bag_is_refused_by_its_number(pooling, naive, link):
-    with pytest.raises(ValueError, match=r"bags \[1\] of 3 hold no instance"):
-        pooling(torch.ones(2, D), torch.tensor([0, 2]), 3)
-
-
-def test_index_beyond_the_last_bag_is_refused():
+@each_option
+def test_index_beyond_the_last_bag_is_refused(option):
     with pytest.raises(ValueError, match="bag index 2 in a batch of 2 bags"):
-        bag_mean(torch.ones(2, 1), torch.tensor([0, 2]), 2)
+        make(option)(torch.ones(2, D), torch.tensor([0, 2]), 2)
 
 
-@each_pooling
-def test_gradients(pooling, naive, link):
+@each_option
+def test_gradients_of_values_and_parameters(option):
     values, bag, _ = batch([1, 4, 2], seed=2)
-    double = copy.deepcopy(pooling).double()
-    assert torch.autograd.gradcheck(lambda v: double(v, bag, 3), values.double().requires_grad_())
+    double = make(option).double()
+    parameters = dict(double.named_parameters())
+
+    def pool(v, *changed):
+        return torch.func.functional_call(double, dict(zip(parameters, changed, strict=True)), (v, bag, 3))
+
+    assert torch.autograd.gradcheck(pool, (values.double().requires_grad_(), *parameters.values()), fast_mode=True)
 
 
-@each_pooling
-def test_half_precision_stays_close(pooling, naive, link):
-    values, bag, _ = batch([300, 20, 1], seed=4)
+@each_option
+def test_half_precision_stays_close(option):
+    pooling, (values, bag, _) = make(option), batch([300, 20, 1], seed=4)
     with torch.autocast("cpu", torch.bfloat16):
-        half = pooling(values.bfloat16(), bag, 3)
+        half, weights = pooling(values.bfloat16(), bag, 3), pooling.weights(values.bfloat16(), bag, 3)
     full = pooling(values.bfloat16().float(), bag, 3)
-    assert half.dtype == torch.float32
-    assert (link(half) - link(full)).abs().max() < 0.02
+    assert half.dtype == weights.dtype == torch.float32
+    assert (link(pooling, half) - link(pooling, full)).abs().max() < 0.02
 
 
-@each_pooling
-def test_a_hundred_thousand_instances(pooling, naive, link):
-    values, _, _ = batch([100_000], seed=5)
-    bag = torch.zeros(len(values), dtype=torch.long)
-    double = copy.deepcopy(pooling).double()(values.double(), bag, 1)
-    torch.testing.assert_close(link(pooling(values, bag, 1)), link(double).float())
+@each_option
+def test_a_hundred_thousand_instances(option):
+    pooling, (values, _, _) = make(option), batch([100_000], seed=5)
+    if option in GROWS_WITH_THE_BAG:
+        values = values - 12  # or nothing but 1 is to be seen
+    double = copy.deepcopy(pooling).double()(values.double(), alone(len(values)), 1)
+    out = link(pooling, pooling(values, alone(len(values)), 1))
+    torch.testing.assert_close(out.double(), link(pooling, double), atol=1e-5, rtol=1e-5)
 
 
+@each_option
+def test_only_noisy_or_and_isr_grow_with_the_bag(option):
+    pooling, (values, bag, _) = make(option), batch([4], seed=6)
+    once, often = pooling(values, bag, 1), pooling(values.repeat(50, 1), alone(200), 1)
+    if option in GROWS_WITH_THE_BAG:
+        assert (often > once + 1).all()
+    else:
+        torch.testing.assert_close(often, once, atol=1e-5, rtol=1e-5)
+
+
+@each_option
+def test_weights_are_shares_that_sum_to_one_in_each_bag(option):
+    pooling, (values, bag, _) = make(option), batch([3, 5, 1], seed=7)
+    weights = pooling.weights(values, bag, 3)
+    if not scores(pooling):
+        assert weights.shape == (9,)
+        torch.testing.assert_close(bag_sum(weights[:, None] * values, bag, 3), pooling(values, bag, 3))
+        weights = weights[:, None]
+    else:
+        for b in range(3):
+            terms = torch.stack([SHARES[option](p) for p in values[bag == b].sigmoid().T], dim=1)
+            torch.testing.assert_close(weights[bag == b], terms / terms.sum(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bag_sum(weights, bag, 3), torch.ones(3, weights.shape[1]))
+
+
+@each_option
 @pytest.mark.parametrize("size", [200.0, -200.0])
-@pytest.mark.parametrize("pooling", [Mean(), NoisyAnd(D)], ids=["mean", "noisy_and"])
-def test_extreme_logits_have_finite_values_and_gradients(pooling, size):
-    scores = torch.full((4, D), size, requires_grad=True)
-    out = pooling(scores, torch.zeros(4, dtype=torch.long), 1)
+def test_extreme_values_have_finite_outputs_weights_and_gradients(option, size):
+    pooling, values = make(option), torch.full((4, D), size, requires_grad=True)
+    out = pooling(values, alone(4), 1)
     out.sum().backward()
     assert out.isfinite().all()
-    assert scores.grad.isfinite().all()
-    assert (out.sigmoid() > 0.5).all() == (size > 0)
+    assert values.grad.isfinite().all()
+    assert (pooling.weights(values, alone(4), 1) - 0.25).abs().max() < 1e-6
+    if scores(pooling):
+        assert (values.grad > 0).all()
+        assert out.abs().min() > 150  # nothing is cut off
 
 
-def test_attention_sums_to_one_in_each_bag_and_makes_the_weighted_mean():
-    pooling = GatedAttention(D, hidden=4)
-    values, bag, _ = batch([3, 5, 1], seed=6)
-    weights = pooling.weights(values, bag, 3)
-    torch.testing.assert_close(bag_sum(weights[:, None], bag, 3), torch.ones(3, 1))
-    torch.testing.assert_close(bag_sum(weights[:, None] * values, bag, 3), pooling(values, bag, 3))
+pieces_of = pytest.mark.parametrize("option", [option for option in OPTIONS if option not in NOT_IN_PIECES])
 
 
-def test_softmax_equals_torch_on_one_bag_and_survives_large_scores():
-    values = torch.tensor([[500.0], [499.0], [-500.0]])
-    torch.testing.assert_close(
-        bag_softmax(values, torch.zeros(3, dtype=torch.long), 1), torch.softmax(values, 0), atol=1e-7, rtol=1e-6
-    )
-    assert bag_max(values, torch.tensor([0, 1, 1]), 2).flatten().tolist() == [500.0, 499.0]
+def in_pieces(pooling, values, bag, n_bags, size):
+    pieces = zip(values.split(size), bag.split(size), strict=True)
+    return pooling.finish(reduce(merge, (pooling.collect(v, b, n_bags) for v, b in pieces)))
 
 
-@pytest.mark.parametrize("slope", [0.0, -1.0])
-def test_noisy_and_refuses_a_slope_that_does_not_rise(slope):
-    with pytest.raises(ValueError, match="wanted a positive number"):
-        NoisyAnd(2, slope=slope)
+@pieces_of
+@settings(deadline=None, max_examples=10)
+@given(sizes=ragged, size=st.integers(1, 7), scale=st.sampled_from([1.0, 30.0]), seed=st.integers(0, 10**6))
+def test_pieces_equal_the_whole(option, sizes, size, scale, seed):
+    pooling, (values, bag, generator) = make(option), batch(sizes, seed, scale)
+    shuffle = torch.randperm(len(bag), generator=generator)
+    values, bag = values[shuffle], bag[shuffle]  # so that pieces lack bags
+    out = in_pieces(pooling, values, bag, len(sizes), size)
+    torch.testing.assert_close(out, pooling(values, bag, len(sizes)), atol=1e-5, rtol=1e-4)
+
+
+@pieces_of
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_a_large_bag_in_pieces_equals_the_whole(option, dtype, tolerance):
+    pooling, (values, _, _) = make(option), batch([50_000], seed=8)
+    values, bag = values.to(dtype), alone(50_000)
+    whole = pooling.to(dtype)(values, bag, 1)
+    out = in_pieces(pooling.float(), values, bag, 1, 997)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, whole, atol=tolerance, rtol=tolerance)
+
+
+@pieces_of
+def test_gradients_pass_through_pieces(option):
+    double, (values, bag, _) = make(option).double(), batch([1, 4, 2], seed=2)
+    values = values.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: in_pieces(double, v, bag, 3, 2), values)
+
+
+@pieces_of
+def test_a_bag_that_no_piece_holds_is_refused(option):
+    pooling, sums = make(option), make(option).collect(torch.ones(2, D), torch.tensor([0, 2]), 3)
+    with pytest.raises(ValueError, match=r"bags \[1\] of 3 hold no instance"):
+        pooling.finish(merge(sums, sums))
+
+
+@pytest.mark.parametrize("option", sorted(NOT_IN_PIECES))
+def test_attention_between_instances_refuses_pieces(option):
+    with pytest.raises(TypeError, match="attends between the instances of a bag; give it whole bags"):
+        make(option).collect(torch.ones(2, D), alone(2), 1)

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from cellpheno.images.crops import Crops, write_crops
+from cellpheno.models.attention import GatedAttention
 from cellpheno.models.encoders import SmallResNet
 from cellpheno.models.mil import MILClassifier
-from cellpheno.models.pooling import GatedAttention
 from cellpheno.models.transforms import PlatePercentiles, augment
 from cellpheno.training.bags import plate_limits
 from cellpheno.training.datamodule import PlateDataModule
