@@ -13,13 +13,15 @@ one cell and its attention together are the cell's exact share in the verdict.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+from cellpheno.models.finetune import freeze, parameter_groups
 
 
 class BagOutput(NamedTuple):
@@ -71,6 +73,10 @@ class MILClassifier(pl.LightningModule):
         Instances that pass the encoder at once in evaluation.
     channels_last : bool
         Memory layout of the encoder; faster on CPUs and no change of the result beyond rounding.
+    frozen : int, str or sequence of str
+        Layers that keep their weights (`cellpheno.models.finetune.freeze`), such as ``encoder.blocks.0-4``, or a depth.
+    rates : mapping of str to float, optional
+        Learning rates of layers of their own, such as ``{"encoder": 0.0002}``.
 
     References
     ----------
@@ -104,6 +110,8 @@ class MILClassifier(pl.LightningModule):
         dropout: float = 0.0,
         piece: int = 256,
         channels_last: bool = True,
+        frozen: int | str | Sequence[str] = (),
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if len(classes) < 2 or len(set(classes)) < len(classes):
@@ -125,6 +133,8 @@ class MILClassifier(pl.LightningModule):
         self.optimizer, self.scheduler, self.augment = optimizer, scheduler, augment
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
+        self.rates = dict(rates or {})
+        freeze(self, frozen)
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
         """Instances (N, c, y, x) of bags ``bag`` (N,) to what is said of the bags and of each instance."""
@@ -186,7 +196,7 @@ class MILClassifier(pl.LightningModule):
         """Optimizer, and schedule over all steps of the run."""
         if self.optimizer is None:
             raise ValueError("this classifier has no optimizer and cannot be trained; give optimizer=")
-        optimizer = self.optimizer(self.parameters())
+        optimizer = self.optimizer(parameter_groups(self, self.rates))
         if self.scheduler is None:
             return optimizer
         schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))

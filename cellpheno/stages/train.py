@@ -13,6 +13,8 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.splits import inner_split
 from cellpheno.errors import InputError
+from cellpheno.models.finetune import start_from
+from cellpheno.models.mil import build_classifier
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.plates.plate import open_plate
@@ -20,6 +22,7 @@ from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.run_folder import Splits, plan_run
 from cellpheno.stages.wells import Classes, crops_path
+from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import fit_fold
 
 Component = Callable[..., Any]
@@ -42,6 +45,7 @@ def train(
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
+    start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
     patience: int | None = 8,
@@ -83,6 +87,8 @@ def train(
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
         Class names, or class: value; null takes every value of the column.
+    start : Path, optional
+        Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
         Train also on wells that lost a field.
     validation : float
@@ -99,7 +105,7 @@ def train(
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
     wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
     channels, pixel_size_um = _same_optics(plates)
-    _check_encoder(encoder, len(channels))
+    start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         "encoder": encoder,
         "pooling": pooling,
@@ -112,6 +118,7 @@ def train(
         "logger": logger,
         "patience": patience,
         "weighted": weighted,
+        "start": start,
     }
     work = functools.partial(
         train_fold,
@@ -126,17 +133,31 @@ def train(
     )
     spared = pd.MultiIndex.from_frame(wells[[PLATE, WELL]]).isin(list(plan.not_trained))
     labelled = wells[(wells["label"] != "") & ~spared]
-    jobs = [_job(work, labelled, held, str(name), output, seed) for name, held in _folds(plan.folds)]
+    jobs = [_job(work, labelled, held, str(name), output, seed, start_hash) for name, held in _folds(plan.folds)]
     serial = functools.partial(engine, workers=1)  # folds share the cores that `threads` names
     return serial("train", jobs, folder=output, root=output)
 
 
-def _check_encoder(encoder: Component, n_channels: int) -> None:
-    """Refuse an encoder whose package is not installed, before any fold is trained."""
+def _check_network(
+    model: Component,
+    encoder: Component,
+    pooling: Component,
+    classes: Sequence[str],
+    n_channels: int,
+    start: Path | None,
+) -> str | None:
+    """Build the network once before any fold, so that what does not fit is refused; returns the hash of its start."""
     try:
-        encoder(n_channels=n_channels)
-    except ModuleNotFoundError as error:
+        network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
+        if start is None:
+            return None
+        trained = load_model(start)
+        start_from(network.encoder, trained.model.encoder.state_dict())
+    except InputError:
+        raise
+    except (ModuleNotFoundError, RuntimeError, ValueError) as error:
         raise InputError(str(error)) from error
+    return str(trained.card["weights_sha256"])
 
 
 def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -157,7 +178,13 @@ def _same_optics(plates: Sequence[Path]) -> tuple[tuple[str, ...], float | None]
 
 
 def _job(
-    work: "functools.partial[Result]", labelled: pd.DataFrame, held: pd.DataFrame, name: str, output: Path, seed: int
+    work: "functools.partial[Result]",
+    labelled: pd.DataFrame,
+    held: pd.DataFrame,
+    name: str,
+    output: Path,
+    seed: int,
+    start_hash: str | None,
 ) -> Job:
     out = pd.MultiIndex.from_frame(labelled[[PLATE, WELL]]).isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
     training = labelled[~out].reset_index(drop=True)
@@ -166,7 +193,7 @@ def _job(
         [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop")]
         for _, w in training.iterrows()
     ]
-    key = make_key("train", settings=work.keywords, inputs=inputs, seed=fold_seed)
+    key = make_key("train", settings=work.keywords, inputs=inputs, seed=fold_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     return Job(unit, key, functools.partial(work, training, **places, seed=fold_seed))

@@ -142,10 +142,8 @@ def load_model(folder: Path | str) -> Checkpoint:
         raise InputError(f"{path}: damaged or replaced; its sha256 is {found}, the card says {card['weights_sha256']}")
     try:
         parts = [build(card[part]) for part in ("model", "encoder", "pooling")]
-        with torch.device("meta"):  # shapes alone: the weights are in the file
-            model = build_classifier(*parts, classes=card["classes"], n_channels=len(card["channels"]))
-        model.load_state_dict(load_tensors(weights), assign=True)
-        model.encoder.to(memory_format=model.layout)
+        model = build_classifier(*parts, classes=card["classes"], n_channels=len(card["channels"]))
+        model.load_state_dict(load_tensors(weights))
     except InputError as fault:
         raise InputError(*(f"{folder}: {line}" for line in fault.faults)) from None
     except (RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as fault:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from cellpheno.components import describe
 from cellpheno.errors import InputError, Stopped
 from cellpheno.images.crops import read_pixels
+from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
-from cellpheno.training.checkpoint import save_model, with_defaults
+from cellpheno.training.checkpoint import load_model, save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.resume import ResumePoint, resume_point
 
@@ -110,6 +111,7 @@ def fit_fold(
     seed: int,
     class_counts: Mapping[str, int] | None = None,
     resume: Path | None = None,
+    start: Path | None = None,
     logger: Callable[..., Any] | None = None,
     patience: int | None = 8,
     threads: int = 1,
@@ -142,6 +144,8 @@ def fit_fold(
     resume : Path, optional
         File that holds the state after the last whole epoch. Where it is there already, training goes on from it and
         ends with the same bytes as one that was never stopped; it must come from the same wells and settings.
+    start : Path, optional
+        Folder of a trained model from whose encoder this one starts.
     patience : int, optional
         Epochs without a lower validation loss after which training ends; None: never.
     threads : int
@@ -181,6 +185,9 @@ def fit_fold(
             enable_progress_bar=sys.stderr.isatty(),
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
+        source = None if start is None else load_model(start)
+        if source is not None:
+            start_from(network.encoder, source.model.encoder.state_dict())
         try:
             run.fit(network, bags, ckpt_path=resume_point(resume), weights_only=True)
         except SystemExit as error:  # how the trainer ends on a signal
@@ -194,6 +201,7 @@ def fit_fold(
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
+        "start": source and source.card["weights_sha256"],
     }
     card = {
         "cellpheno": version("cellpheno"),
@@ -239,6 +247,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # frozen layers are
             warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")  # within the trainer itself
             yield
     finally:

@@ -168,3 +168,17 @@ def test_the_truth_is_not_read_by_the_pipeline(finished_screen, fresh_copy):
     for path in (screen.folder / "truth").rglob("*.*"):
         path.unlink()
     assert screen.run(WHOLE.replace("simulate,", "")) == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("model.frozen=[encoder.layers.3]", "no layer 'encoder.layers.3'"),
+        ("start=runs/nothing", "runs/nothing"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_before_any_fold(cropped_screen, fresh_copy, capsys, override, hint):
+    screen = fresh_copy(cropped_screen)
+    assert screen("train", "plate=SIM1.zarr", "output=runs/none", override) == 2
+    assert hint in capsys.readouterr().err
+    assert not (screen.folder / "runs/none/models").exists()

@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from cellpheno.errors import InputError
+from cellpheno.models.mil import MILClassifier
 from cellpheno.models.pooling import NoisyAnd
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import BestEpoch, class_weights
@@ -156,3 +157,13 @@ def test_class_weights_make_classes_count_alike():
     weights = dict(zip("abc", class_weights(labels, "abc").tolist(), strict=True))
     shares = [labels.count(name) * weights[name] for name in "abc"]
     assert shares == pytest.approx([10 / 3] * 3)
+
+
+def test_a_training_starts_from_another_models_encoder_and_frozen_layers_stay(recipe, few, trained, tmp_path):
+    settings = {"start": trained, "model": partial(MILClassifier, frozen=["encoder"])}
+    folder = recipe.fit(*few, tmp_path / "tuned", **settings, seed=5)
+    first, tuned = (load_model(place).model.state_dict() for place in (trained, folder))
+    same = {name: torch.equal(first[name], tuned[name]) for name in first}
+    assert all(kept for name, kept in same.items() if name.startswith("encoder."))
+    assert not same["head.weight"]
+    assert load_model(folder).card["training"]["start"] == load_model(trained).card["weights_sha256"]
