@@ -131,10 +131,11 @@ def step_help(step: str, config_dir: Path | None = None) -> str:
     function = config.step_function(step)
     composed = config.compose_step(step, config_dir=config_dir)
     groups = config.config_groups(config_dir)
-    referred = config.referred_keys(step, config_dir)
-    meaning = referred | _parameter_docs(function.__doc__ or "")
+    referred = {k: text for k, text in config.referred_keys(step, config_dir).items() if k not in groups}
+    meaning = _parameter_docs(function.__doc__ or "")
     for chosen in STEPS[1:] if step == "run" else []:
         meaning = {**_parameter_docs(config.step_function(chosen).__doc__ or ""), **meaning}
+    meaning = referred | meaning
     whole = config.compose_step("run", config_dir=config_dir)
     lines = [f"cellpheno {step} [key=value ...]", "", first_line(step), "", "Keys (default):"]
     own = [str(key) for key in composed if key not in groups and key != "_target_"]

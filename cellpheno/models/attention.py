@@ -79,7 +79,7 @@ class GatedAttention(nn.Module):
     Examples
     --------
     >>> pooling = GatedAttention(n_features=2)
-    >>> pooling.weights(torch.ones(3, 2), torch.tensor([0, 0, 1]), 2).tolist()
+    >>> [round(weight, 4) for weight in pooling.weights(torch.ones(3, 2), torch.tensor([0, 0, 1]), 2).tolist()]
     [0.5, 0.5, 1.0]
     """
 
