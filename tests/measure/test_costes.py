@@ -6,7 +6,8 @@ import scipy.stats
 from cp_measure.core.measurecolocalization import get_correlation_costes
 from skimage.segmentation import relabel_sequential
 
-from cellpheno.measure.costes import costes, image_threshold
+from cellpheno.measure.costes import costes
+from cellpheno.measure.costes_threshold import image_threshold
 from cellpheno.measure.objects import index_objects
 
 NAMES = {"Correlation_Costes_A_B": "Correlation_Costes_1", "Correlation_Costes_B_A": "Correlation_Costes_2"}
