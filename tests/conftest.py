@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cellpheno.cli import main
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test is a race
+settings.load_profile("untimed")
 
 SMALL = [
     "simulation.wells_per_class=4",
