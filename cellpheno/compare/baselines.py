@@ -129,7 +129,7 @@ def fit_predict_categories(
     places = [_with_position(table) for table in (train, test)]
     if missing := [column for column in columns if column not in places[0]]:
         raise InputError(f"position baseline: the well table has no columns {missing}")
-    known, filled = (train[COUNT] > 0).to_numpy(), (test[COUNT] > 0).to_numpy()
+    known, filled = (train[COUNT] != 0).to_numpy(), (test[COUNT] != 0).to_numpy()  # nan: cells were not counted
     logits = np.tile(_log_prior(train[LABEL], classes), (len(test), 1))  # (n, K)
     if filled.any():
         texts = [place[list(columns)].astype(str).to_numpy(dtype=object) for place in places]

@@ -17,6 +17,7 @@ from cellpheno.report.palette import OTHER_STATUS, STATUS_STYLES, UNLABELLED, cl
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
 
+FIELDS_PER_CLASS = 3
 LIBRARIES = ("cellpheno", "numpy", "pandas", "matplotlib", "scikit-learn", "torch", "pytorch-lightning", "zarr")
 
 
@@ -84,6 +85,7 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         "confusions": sections.confusions(run),
         "plates": sections.plate_maps(run),
         "attention": sections.attention(run, opened, cells_per_class),
+        "fields": sections.fields(run, opened, FIELDS_PER_CLASS),
         "channels": sections.channel_legend(opened),
         "training": sections.training(run),
         "assay": assay(run, doses),

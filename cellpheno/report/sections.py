@@ -1,6 +1,6 @@
 """The pictures of a run, section by section: each function returns plain data for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.report.class_maps import are_positions, draw_fields, save_maps, tiles
 from cellpheno.report.gallery import choose_cells, pictures, scale_bar_um
 from cellpheno.report.palette import (
     OTHER_STATUS,
@@ -222,12 +223,10 @@ def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, 
     """Draw the cells of highest and lowest attention in held-out wells, a split and class each."""
     if run.instances is None:
         return []
+    if are_positions(run.instances):
+        return []
     sections = []
-    labels = run.wells.set_index([PLATE, WELL])["label"]
-    held_out = run.instances[run.instances["role"] == "out_of_fold"]
-    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
-        part = part[part["repeat"] == part["repeat"].min()]
-        part = part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
+    for (split, name), part in _held_out(run, run.instances):
         chosen = choose_cells(part, run.classes, cells_per_class)
         folders = {plate: opened.plates[plate].folder / "crops" for plate in opened.plates}
         colours = {plate: channel_colours(opened.plates[plate].channels) for plate in opened.plates}
@@ -240,6 +239,31 @@ def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, 
         sections.append(
             {**words, "classes": classes if drawn else [], "faults": [*opened.faults, *faults], "caption": caption}
         )
+    return sections
+
+
+def _held_out(run: Run, instances: pd.DataFrame) -> Iterator[tuple[tuple[Any, Any], pd.DataFrame]]:
+    """Instances of held-out wells with the label of the well, a split and contestant at a time, the first repeat."""
+    labels = run.wells.set_index([PLATE, WELL])["label"]
+    held_out = instances[instances["role"] == "out_of_fold"]
+    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
+        part = part[part["repeat"] == part["repeat"].min()]
+        yield (split, name), part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
+
+
+def fields(run: Run, opened: Opened, fields_per_class: int) -> list[dict[str, Any]]:
+    """Draw where each class is seen in fields of held-out wells, a split each; the files go beside the report."""
+    if run.instances is None or not are_positions(run.instances):
+        return []
+    card = next(iter(run.cards.values()), {})
+    level, link = card.get("instances", {}).get("level", 0), card.get("instance_link", "sigmoid")
+    sections = []
+    for (split, name), part in _held_out(run, run.instances):
+        maps, faults = draw_fields(part, run.classes, opened.plates, level=level, link=link, n=fields_per_class)
+        save_maps(maps, run.folder / "class_maps" / str(split))
+        words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
+        classes = [{"label": c, "tiles": found} for c in run.classes if (found := tiles(maps, c))]
+        sections.append({**words, "classes": classes, "faults": [*opened.faults, *faults]})
     return sections
 
 

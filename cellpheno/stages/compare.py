@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
@@ -14,7 +15,7 @@ from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.names import PLATE, WELL
-from cellpheno.profiles.aggregate import aggregate
+from cellpheno.profiles.aggregate import COUNT, aggregate
 from cellpheno.stages.cell_tables import cells_path
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
@@ -124,7 +125,12 @@ def _compare(
 
 
 def well_features(wells: pd.DataFrame) -> pd.DataFrame:
-    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan."""
+    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan.
+
+    Where nothing was measured, as on the path of whole fields, no well has features, and their number is unknown.
+    """
+    if not any(cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()):
+        return wells[[PLATE, WELL]].assign(**{COUNT: np.nan})
     rows = []
     for _, well in wells.iterrows():
         cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))

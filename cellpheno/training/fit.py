@@ -222,6 +222,7 @@ def fit_fold(
         "crop_px": first.shape[-1] if instances.same_size else None,
         "dtype": str(first.dtype),
         "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
+        "instance_link": "softmax" if network.bag_head is None else "sigmoid",  # from its logits to probabilities
         "seed": seed,
         "threads": threads,
         "training": describe(training),
