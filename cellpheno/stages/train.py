@@ -45,6 +45,7 @@ def train(
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
+    label_separator: str | None = None,
     start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
@@ -87,6 +88,8 @@ def train(
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
         Class names, or class: value; null takes every value of the column.
+    label_separator : str, optional
+        Text between the classes of a well in several, such as "|"; null: one class a well.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
@@ -102,7 +105,7 @@ def train(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
     wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
     channels, pixel_size_um = _same_optics(plates)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
@@ -128,6 +131,7 @@ def train(
         normalization=normalization,
         limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization()).items()},
         components=components,
+        multilabel=plan.multilabel,
         validation=validation,
         threads=threads,
     )
@@ -211,13 +215,14 @@ def train_fold(
     normalization: Component,
     limits: Mapping[str, Any],
     components: Mapping[str, Any],
+    multilabel: bool,
     validation: float,
     threads: int,
 ) -> Result:
     """Train the model of one fold; wells without cells teach nothing and are left out."""
-    class_counts = {name: int((training["label"] == name).sum()) for name in classes}
+    labels = training["label"].tolist()
     training = training[training["n_cells"] > 0].reset_index(drop=True)
-    chosen = inner_split(training, validation, seed) if validation else training.iloc[:0]
+    chosen = inner_split(training, validation, seed, multilabel=multilabel) if validation else training.iloc[:0]
     with commit_folder(folder) as temporary:
         fit_fold(
             training.drop(index=chosen.index),
@@ -230,7 +235,8 @@ def train_fold(
             folder=temporary,
             resume=resume,
             seed=seed,
-            class_counts=class_counts,
+            labels=labels,
+            multilabel=multilabel,
             threads=threads,
             **components,
         )

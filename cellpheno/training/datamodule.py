@@ -29,6 +29,8 @@ class PlateDataModule(pl.LightningDataModule):
         Show all classes equally often in training.
     num_workers : int
         Processes that read ahead; 0 reads in the training process and is quickest for crops on a local disk.
+    multilabel : bool
+        A well may have several classes.
 
     Raises
     ------
@@ -49,11 +51,13 @@ class PlateDataModule(pl.LightningDataModule):
         cells_per_bag: int = 64,
         balanced: bool = False,
         num_workers: int = 0,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
         bags = (classes, normalization, limits)
-        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, seed=seed)
-        self.validation = WellBags(validation, *bags, seed=seed) if len(validation) else None
+        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, seed=seed, multilabel=multilabel)
+        whole = WellBags(validation, *bags, seed=seed, multilabel=multilabel) if len(validation) else None
+        self.validation = whole
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
         self.bags_per_batch, self.num_workers = bags_per_batch, num_workers
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellpheno.classes import called_classes
 from cellpheno.errors import InputError
 from cellpheno.images.crops import n_crops, read_crops
 from cellpheno.models.mil import BagOutput, MILClassifier
@@ -65,7 +66,7 @@ def predict_wells(
                 pieces = _pieces(path, n_cells, model.piece, card)
                 features, keys = _embed(model, pieces, str(plate), normalization, limits)
                 out = model.classify(features, torch.zeros(n_cells, dtype=torch.long), 1)
-                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model.classes), "n_cells": n_cells})
+                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model), "n_cells": n_cells})
                 instances.append(_instance_rows(out, model.classes, {PLATE: plate, WELL: well}, keys))
     table = pd.DataFrame(predictions, columns=None if predictions else [*columns, "n_cells"])
     cells = pd.concat(instances, ignore_index=True) if instances else _instance_columns(model.classes)
@@ -97,11 +98,11 @@ def _embed(
     return torch.cat(features), np.concatenate(keys)
 
 
-def _bag_row(out: BagOutput, classes: tuple[str, ...]) -> dict[str, Any]:
+def _bag_row(out: BagOutput, model: MILClassifier) -> dict[str, Any]:
     """One well's prediction, as columns of the prediction table."""
-    logits = out.logits[0].double()  # (K,); double, so that the printed probabilities sum to 1
-    row: dict[str, Any] = {"pred": classes[int(logits.argmax())]}
-    row |= _columns("prob", classes, logits.softmax(0))
+    classes, logits = model.classes, out.logits[0].double()  # (K,); double, so that the printed probabilities sum to 1
+    row: dict[str, Any] = {"pred": called_classes(logits[None].cpu().numpy(), classes, model.multilabel)[0]}
+    row |= _columns("prob", classes, logits.sigmoid() if model.multilabel else logits.softmax(0))
     row |= _columns("logit", classes, logits)
     if out.bag_scores is not None:
         row |= _columns("score", classes, out.bag_scores[0].double().sigmoid())
