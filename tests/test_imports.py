@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cellpheno"
-LOW = {"names", "errors", "seeds", "components"}
+LOW = {"names", "errors", "seeds", "components", "classes"}
 ALLOWED = {
     "names": set(),
     "errors": set(),
     "seeds": set(),
+    "classes": set(),
     "components": {"errors"},
     "overrides": {"errors"},
     "measure": {"names"},

@@ -11,6 +11,9 @@ one yes-or-no question a class, do not sum to one; a linear layer on them makes 
 after Kraus et al. 2016: ``loss = sum_k BCE(P_k, t_k) + CE(softmax(W s + c), t)``. There the layer sees P, here its
 logit s, in which a rare class differs from an absent one; W starts as the identity.
 
+With several classes a well (``multilabel``) the bag's logits are yes-or-no questions too, and so is their loss:
+``sum_k BCE(sigmoid(logit_k), t_k)``, beside that of P_k where the pooling is one of scores.
+
 A pooling of features has the head behind it: instance features -> bag features -> bag logits. The head is linear and
 the weights of a bag sum to one, so a bag's logit is the weighted mean of its instances' logits: what the head says of
 one cell and its attention together are the cell's exact share in the verdict.
@@ -31,7 +34,7 @@ from cellpheno.models.finetune import freeze, parameter_groups
 class BagOutput(NamedTuple):
     """What a classifier says of a batch of bags."""
 
-    logits: Tensor  # (B, K); prob_<class> is their softmax
+    logits: Tensor  # (B, K); prob_<class> is their softmax, or their sigmoid with several classes a well
     instance_logits: Tensor  # (N, K)
     bag_scores: Tensor | None  # (B, K), logits of the pooled P_k of a pooling of scores; score_<class> is their sigmoid
 
@@ -44,7 +47,7 @@ class RaggedBatch(Protocol):
     @property
     def bag(self) -> Tensor: ...  # noqa: D102  (N,)
     @property
-    def labels(self) -> Tensor: ...  # noqa: D102  (B,)
+    def labels(self) -> Tensor: ...  # noqa: D102  (B,), or (B, K) of 0 and 1
 
 
 class MILClassifier(pl.LightningModule):
@@ -65,11 +68,13 @@ class MILClassifier(pl.LightningModule):
     augment : callable, optional
         (crops, generator) -> crops, in training only.
     class_weights : Tensor of shape (K,), optional
-        Weights of the loss.
+        Weights of the loss; (2, K) with several classes a well: of no and of yes.
     seed : int
         Of the augmentation.
+    multilabel : bool
+        A bag may have several classes, or none.
     label_smoothing : float
-        0 to 1.
+        0 to 1: this share of the truth is spread evenly over the classes, or over yes and no.
     dropout : float
         Of the features before the head.
     piece : int
@@ -109,6 +114,7 @@ class MILClassifier(pl.LightningModule):
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         class_weights: Tensor | None = None,
         seed: int = 0,
+        multilabel: bool = False,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
         piece: int = 256,
@@ -135,6 +141,7 @@ class MILClassifier(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.optimizer, self.scheduler, self.augment = optimizer, scheduler, augment
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
+        self.multilabel = multilabel
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
         self.rates = dict(rates or {})
         freeze(self, frozen)
@@ -175,7 +182,10 @@ class MILClassifier(pl.LightningModule):
         return shares.gather(1, out.logits.argmax(1)[bag][:, None])[:, 0]
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
-        """Mean loss of a batch with labels (B,)."""
+        """Mean loss of a batch with labels (B,), or (B, K) with several classes a bag."""
+        if self.multilabel:
+            losses = [self._yes_no(logits, labels) for logits in (out.logits, out.bag_scores) if logits is not None]
+            return torch.stack(losses).sum()
         loss = cross_entropy(
             out.logits.float(), labels, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
@@ -183,6 +193,16 @@ class MILClassifier(pl.LightningModule):
             truth = one_hot(labels, len(self.classes)).to(out.bag_scores.dtype)  # (B, K)
             loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, reduction="sum") / len(labels)
         return loss
+
+    def _yes_no(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum over the classes of the binary cross-entropy, mean over the bags; logits and labels (B, K)."""
+        smooth = labels.float() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = None
+        if self.class_weights is not None:
+            no, yes = self.class_weights
+            weight = torch.where(labels > 0, yes, no)  # (B, K)
+        total = binary_cross_entropy_with_logits(logits.float(), smooth, weight=weight, reduction="sum")
+        return total / len(labels)
 
     def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor:
         """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
@@ -200,12 +220,14 @@ class MILClassifier(pl.LightningModule):
         out = self(batch.instances, batch.bag, len(batch.labels))
         loss = self.loss(out, batch.labels)
         self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        self._validated.append((batch.labels, out.logits.argmax(1)))
+        predicted = (out.logits > 0).to(batch.labels.dtype) if self.multilabel else out.logits.argmax(1)
+        self._validated.append((batch.labels, predicted))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the balanced accuracy over all validation bags."""
+        """Log the balanced accuracy over all validation bags, with several classes a bag its mean over the classes."""
         labels, predicted = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        self.log("val_balanced_accuracy", balanced_accuracy(labels, predicted))
+        questions = zip(labels.T, predicted.T, strict=True) if self.multilabel else [(labels, predicted)]
+        self.log("val_balanced_accuracy", torch.stack([balanced_accuracy(*one) for one in questions]).mean())
         self._validated.clear()
 
     def configure_optimizers(self) -> Any:

@@ -20,6 +20,7 @@ from cellpheno.report.palette import (
     channel_colours,
     class_colours,
     contestant_styles,
+    set_colours,
 )
 from cellpheno.report.plate_map import plate_heatmap, plate_shape
 from cellpheno.report.plots import confusion_matrix, difference_plot, forest_plot, training_curves
@@ -96,7 +97,9 @@ def _difference_row(row: Any) -> dict[str, str]:
 
 
 def confusions(run: Run) -> list[dict[str, Any]]:
-    """Draw true against predicted class of the held-out wells, a split and contestant each."""
+    """Draw true against predicted class of the held-out wells, a split and contestant each; not of wells in several."""
+    if run.multilabel:
+        return []
     colours, sections = class_colours(run.classes), []
     joined = one_row_a_well(run.predictions[run.predictions["role"] == "out_of_fold"], run.classes)
     for split, part in joined.groupby("split", sort=False):
@@ -115,9 +118,14 @@ def confusions(run: Run) -> list[dict[str, Any]]:
     return sections
 
 
+def label_colours(run: Run) -> dict[str, str]:
+    """Colour of each class; where a well may have several, of each set of classes that is true or predicted."""
+    return set_colours(run.labels, run.predictions["pred"]) if run.multilabel else class_colours(run.classes)
+
+
 def plate_maps(run: Run) -> list[dict[str, Any]]:
     """Draw each plate: what is known of its wells, then what the contestants say of them, a split each."""
-    joined = one_row_a_well(run.predictions, run.classes)
+    joined = one_row_a_well(run.predictions, run.classes, run.multilabel)
     shape = plate_shape(run.wells[WELL].tolist())
     cells = run.wells["n_cells"].dropna() if "n_cells" in run.wells else pd.Series(dtype=float)
     limits = (0.0, float(cells.max()) if len(cells) else 1.0)
@@ -143,7 +151,7 @@ def plate_maps(run: Run) -> list[dict[str, Any]]:
 
 def _known_maps(run: Run, wells: pd.DataFrame, shape: tuple[int, int], limits: tuple[float, float]) -> list[Markup]:
     names, plate = wells[WELL].tolist(), wells[PLATE].iloc[0]
-    colours = {"": UNLABELLED, **class_colours(run.classes)}
+    colours = {"": UNLABELLED, **label_colours(run)}
     tips = [f"{w[WELL]}: {w['label'] or 'no label'}, {w['status']}" for _, w in wells.iterrows()]
     truth = plate_heatmap(names, wells["label"].tolist(), title="Label", colours=colours, tips=tips, shape=shape)
     styles = {status: STATUS_STYLES.get(status, OTHER_STATUS) for status in wells["status"]}
@@ -188,7 +196,7 @@ def _prediction_maps(
         f"{w}: {p or 'no prediction'} ({number(s, 2)}), label {t or 'none'}"
         for w, p, s, t in zip(names, called, sure, truth, strict=True)
     ]
-    colours, title = class_colours(run.classes), f"{label}: prediction"
+    colours, title = label_colours(run), f"{label}: prediction"
     figure = plate_heatmap(names, called, title=title, colours=colours, tips=tips, marked=wrong, shape=shape)
     maps = [inline_svg(figure, f"predicted {key} {contestant}", f"predictions of {label} on the plate")]
     if contestant == "mil" and not all(np.isnan(right)):
@@ -227,11 +235,11 @@ def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, 
         return []
     sections = []
     for (split, name), part in _held_out(run, run.instances):
-        chosen = choose_cells(part, run.classes, cells_per_class)
+        chosen = choose_cells(part, run.labels, cells_per_class)
         folders = {plate: opened.plates[plate].folder / "crops" for plate in opened.plates}
         colours = {plate: channel_colours(opened.plates[plate].channels) for plate in opened.plates}
         drawn, faults = pictures(chosen, folders, colours)
-        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.classes]
+        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.labels]
         if chosen.empty:
             faults = ["the pooling of this model gives cells no weights"]
         words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
@@ -312,7 +320,9 @@ def training(run: Run) -> list[dict[str, Any]]:
         {
             "split": split_label(split),
             "plot": inline_svg(
-                training_curves(folds, title=f"{len(folds)} models", chance=1 / len(run.classes)),
+                training_curves(
+                    folds, title=f"{len(folds)} models", chance=1 / (2 if run.multilabel else len(run.classes))
+                ),
                 f"training {split}",
                 f"loss and balanced accuracy over epochs of {len(folds)} models",
             ),

@@ -1,6 +1,7 @@
 """Lightning's view of the bags: a training and a validation table of wells."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
@@ -34,6 +35,8 @@ class PlateDataModule(pl.LightningDataModule):
         Show all classes equally often in training.
     num_workers : int
         Processes that read ahead; 0 reads in the training process and is quickest for crops on a local disk.
+    multilabel : bool
+        A well may have several classes.
 
     Raises
     ------
@@ -56,13 +59,13 @@ class PlateDataModule(pl.LightningDataModule):
         patch_px: int | None = None,
         balanced: bool = False,
         num_workers: int = 0,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
         bags = (classes, normalization, limits)
-        self.train = WellBags(
-            train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, seed=seed, instances=instances
-        )
-        self.validation = WellBags(validation, *bags, seed=seed, instances=instances) if len(validation) else None
+        kind: dict[str, Any] = {"seed": seed, "instances": instances, "multilabel": multilabel}
+        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, **kind)
+        self.validation = WellBags(validation, *bags, **kind) if len(validation) else None
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
         self.bags_per_batch, self.num_workers = bags_per_batch, num_workers
 
