@@ -178,4 +178,7 @@ def _percentiles(crops: NDArray[np.generic], low: float, high: float) -> NDArray
 def _stretch(crops: NDArray[np.generic], limits: NDArray[np.float32], ceiling: float) -> Tensor:
     bottom = limits[..., 0, None, None]  # (1 or n, c, 1, 1)
     span = np.maximum(limits[..., 1, None, None] - bottom, 1.0)  # DeepLoc's rule: a constant channel stays at 0
-    return torch.from_numpy(np.minimum((crops.astype(np.float32) - bottom) / span, np.float32(ceiling)))
+    values = crops.astype(np.float32)  # a copy: what follows happens in place
+    values -= bottom
+    values /= span
+    return torch.from_numpy(np.minimum(values, np.float32(ceiling), out=values))
