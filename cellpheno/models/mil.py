@@ -28,7 +28,7 @@ class BagOutput(NamedTuple):
     """What a classifier says of a batch of bags."""
 
     logits: Tensor  # (B, K); prob_<class> is their softmax
-    instance_weights: Tensor | None  # (N,), sum to 1 in a bag; None where all instances weigh the same
+    instance_weights: Tensor | None  # (N,), sum to 1 in a bag; None of a pooling of scores, and in training
     instance_logits: Tensor | None  # (N, K)
     bag_scores: Tensor | None  # (B, K), logits of the pooled P_k of a pooling of scores; score_<class> is their sigmoid
 
@@ -87,7 +87,7 @@ class MILClassifier(pl.LightningModule):
     >>> from cellpheno.models.encoders import SmallResNet
     >>> from cellpheno.models.attention import GatedAttention
     >>> encoder = SmallResNet(n_channels=2, width=8, depth=1)
-    >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"])
+    >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"]).eval()
     >>> out = model(torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1]), 2)
     >>> out.logits.shape, out.instance_weights.detach().numpy().round(4).tolist()
     (torch.Size([2, 2]), [0.5, 0.5, 1.0])
@@ -154,7 +154,7 @@ class MILClassifier(pl.LightningModule):
         if self.bag_head is not None:
             scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
             return BagOutput(self.bag_head(scores), None, instance_logits, scores)
-        weigh = getattr(self.pooling, "weights", None)
+        weigh = None if self.training else getattr(self.pooling, "weights", None)  # no loss looks at them
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
         return BagOutput(logits, weigh and weigh(features, bag, n_bags), instance_logits, None)
 

@@ -158,8 +158,9 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = np.concatenate([read_pixels(row["crops"], part) for part in parts])  # (n, c, y, x)
-        instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
+        pixels = [read_pixels(row["crops"], part) for part in parts]
+        whole = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)  # (n, c, y, x)
+        instances = normalize(whole, row[PLATE], self.normalization, self.limits)
         return Bag(instances, int(self.labels[i]), {PLATE: row[PLATE], WELL: row[WELL]})
 
 
