@@ -185,10 +185,11 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = np.concatenate([self.instances.pixels(row["place"], part) for part in parts])  # (n, c, y, x)
+        pixels = [self.instances.pixels(row["place"], part) for part in parts]
+        whole = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)  # (n, c, y, x)
         if self.patch_px is not None:
-            pixels = square(pixels, self.patch_px, seed, epoch)
-        instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
+            whole = square(whole, self.patch_px, seed, epoch)
+        instances = normalize(whole, row[PLATE], self.normalization, self.limits)
         return Bag(instances, self._label(i), {PLATE: row[PLATE], WELL: row[WELL]})
 
     def _label(self, i: int) -> int | tuple[float, ...]:
