@@ -22,7 +22,7 @@ from cellpheno.errors import InputError, Stopped
 STAGES = Path(__file__).parent / "stages"
 STEPS = (
     *("run", "simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report"),
-    *("import_crops", "train_cells"),
+    *("import_crops", "train_cells", "transfer_curve"),
 )
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
 USAGE = """\

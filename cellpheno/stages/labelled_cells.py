@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.errors import InputError, PlateError
 from cellpheno.images.crops import read_attributes
 from cellpheno.names import CELL_KEYS, OBJECT, PLATE, SITE, WELL, parse_well, well_order
@@ -70,6 +71,16 @@ def labelled_cells(plates: Sequence[Path], annotations: Path | None, label: str,
         left_out.append(f"{len(lost)} of {len(told)} labelled cells have no crop, such as {first}")
     ordered = found.sort_values(keys, ignore_index=True)
     return LabelledCells(ordered, wells.drop(columns="folder"), channels, pixel_size_um, tuple(left_out))
+
+
+def input_hashes_of(cells: pd.DataFrame) -> list[str]:
+    """Hash of what each cell's crop is read from."""
+    wells = cells[["folder", WELL]].drop_duplicates()
+    known = {
+        (folder, well): "".join(input_hashes(read_record(Path(folder), well), "crop", "import_crops"))
+        for folder, well in wells.itertuples(index=False)
+    }
+    return [known[key] for key in cells[["folder", WELL]].itertuples(index=False, name=None)]
 
 
 def _wells(path: Path) -> pd.DataFrame:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
-from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds, inner_split
 from cellpheno.compare.statistics import scores
@@ -22,7 +21,7 @@ from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.labelled_cells import labelled_cells
+from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
 from cellpheno.stages.run_folder import Splits, write_csv, write_parquet
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
@@ -124,7 +123,7 @@ def train_cells(
     found = labelled_cells(plates, annotations, label, classes)
     cells, names = found.cells, class_names(found.cells, classes)
     _check_request(cells, output, apart, unit, members)
-    start_hash = _check_parts(model, encoder, pooling, data, names, len(found.channels), start)
+    start_hash = check_parts(model, encoder, pooling, data, names, len(found.channels), start)
     folds = _repeated(assign_folds(cells, split, seed), members)
     _write_plan(cells, folds, output)
     limits = grey_limits(found.wells, normalization())
@@ -143,7 +142,7 @@ def train_cells(
         validation=validation,
         threads=threads,
     )
-    cells = cells.assign(input=_input_hashes(cells))
+    cells = cells.assign(input=input_hashes_of(cells))
     jobs = [_job(work, cells, held, output, seed, start_hash) for _, held in _folds(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs)
@@ -176,7 +175,7 @@ def _check_request(cells: pd.DataFrame, output: Path, apart: str | None, unit: s
         raise InputError(*faults)
 
 
-def _check_parts(
+def check_parts(
     model: Component,
     encoder: Component,
     pooling: Component,
@@ -226,16 +225,6 @@ def _write_plan(cells: pd.DataFrame, folds: pd.DataFrame, output: Path) -> None:
 
 def _folds(folds: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     return list(folds.groupby(["split", "repeat", "fold"], sort=True))
-
-
-def _input_hashes(cells: pd.DataFrame) -> list[str]:
-    """Hash of what each cell's crop is read from."""
-    wells = cells[["folder", WELL]].drop_duplicates()
-    known = {
-        (folder, well): "".join(input_hashes(read_record(Path(folder), well), "crop", "import_crops"))
-        for folder, well in wells.itertuples(index=False)
-    }
-    return [known[key] for key in cells[["folder", WELL]].itertuples(index=False, name=None)]
 
 
 def _job(
@@ -292,7 +281,7 @@ def train_cell_fold(
         log.info("%s: %d training cells share %s with a held-out cell: dropped", where, together.sum(), apart)
     if lost := sorted(set(classes) - set(training["label"])):
         raise InputError(f"split {where}: no training cell of class {', '.join(lost)} is left")
-    chosen = _set_aside(training, validation, seed, apart) if validation else training.iloc[:0]
+    chosen = set_aside(training, validation, seed, apart) if validation else training.iloc[:0]
     levels = {plate: np.array(values, np.float32) for plate, values in limits.items()}
     with commit_folder(folder) as temporary:
         fit_fold(
@@ -324,7 +313,7 @@ def _others(cells: pd.DataFrame) -> list[str]:
     return [str(c) for c in cells if str(c).startswith("Metadata_") and c not in row_keys(cells.columns)]
 
 
-def _set_aside(training: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:
+def set_aside(training: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:
     """Training cells that choose the best epoch: whole values of ``apart``, else whole wells, of one well its cells."""
     if apart is not None:
         return inner_split(training, fraction, seed, group=apart)
