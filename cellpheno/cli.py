@@ -20,7 +20,10 @@ from typing import NoReturn
 from cellpheno.errors import InputError, Stopped
 
 STAGES = Path(__file__).parent / "stages"
-STEPS = ("run", "simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report")
+STEPS = (
+    *("run", "simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report"),
+    *("import_crops", "train_cells", "transfer_curve"),
+)
 WHOLE = {"experiment": "a named, whole run", "preset": "settings of many keys that belong together"}  # groups of no key
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
 USAGE = """\

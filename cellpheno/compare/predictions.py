@@ -16,7 +16,7 @@ from scipy.special import expit, softmax
 
 from cellpheno.classes import called_classes
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import PLATE, WELL, row_keys
 
 OUT_OF_FOLD, NEW = "out_of_fold", "new"
 
@@ -68,11 +68,11 @@ def prediction_rows(
     chances = probabilities(logits, multilabel)
     rows = {
         **{"contestant": contestant, "split": split, "repeat": repeat, "fold": fold, "role": role},
-        **{key: wells[key].to_numpy() for key in (PLATE, WELL)},
+        **{key: wells[key].to_numpy() for key in row_keys(wells.columns)},
         **{"true": wells["label"].fillna("").to_numpy(), "pred": called_classes(logits, classes, multilabel)},
         **{f"prob_{name}": chances[:, k] for k, name in enumerate(classes)},
         **{f"logit_{name}": logits[:, k] for k, name in enumerate(classes)},
-        "n_cells": wells["n_cells"].to_numpy(),
+        **{key: wells[key].to_numpy() for key in ("n_cells",) if key in wells},
     }
     return pd.DataFrame(rows, index=pd.RangeIndex(len(wells)))
 
@@ -119,7 +119,8 @@ def mean_over_repeats(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.D
     InputError
         If a column is missing, or a well has two true classes.
     """
-    keys, logits = ["contestant", "split", "role", PLATE, WELL], [f"logit_{name}" for name in classes]
+    keys = ["contestant", "split", "role", *(row_keys(predictions.columns) or [PLATE, WELL])]
+    logits = [f"logit_{name}" for name in classes]
     if missing := [column for column in (*keys, "true", *logits) if column not in predictions]:
         raise InputError(f"predictions: no columns {missing}; the classes are {list(classes)}")
     table = predictions.groupby([*keys, "true"], sort=True, as_index=False, observed=True)[logits].mean()

@@ -22,7 +22,7 @@ from cellpheno.classes import membership, unknown_classes
 from cellpheno.compare.metrics import Flags, Floats, Ints, truth_table
 from cellpheno.compare.predictions import OUT_OF_FOLD, mean_over_repeats
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
 
@@ -58,21 +58,23 @@ def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str, multi
         raise InputError(*(sorted(faults) or ["predictions: no row of the role out_of_fold to score"]))
     means = mean_over_repeats(rows, classes)
     columns = [f"logit_{name}" for name in classes]
-    found = []
+    found, keys = [], row_keys(means.columns)
     for split, table in means.groupby("split", sort=True):
         logits: dict[str, Floats] = {}
         first = pd.DataFrame()
         for contestant, own in table.groupby("contestant", sort=True):
-            wells = own[[PLATE, WELL, "true"]].reset_index(drop=True)
+            wells = own[[*keys, "true"]].reset_index(drop=True)
             first = wells if first.empty else first
             if not wells.equals(first):
                 n, other = len(wells), len(first)
                 raise InputError(f"split {split}: {contestant} was scored on other wells ({n}) than the rest ({other})")
             logits[str(contestant)] = own[columns].to_numpy(np.float64)
         unit_of: Ints = np.arange(len(first), dtype=np.intp)
-        if unit != "well":
-            names = rows[rows["split"] == split].drop_duplicates([PLATE, WELL])[[PLATE, WELL, unit]]
-            named = first.merge(names, on=[PLATE, WELL], how="left") if unit not in (PLATE, WELL) else first
+        if unit == "well" and OBJECT in keys:  # rows are cells: their whole wells are drawn
+            unit_of = np.asarray(first.groupby([PLATE, WELL], sort=False).ngroup(), dtype=np.intp)
+        elif unit != "well":
+            names = rows[rows["split"] == split].drop_duplicates(keys)[[*keys, unit]] if unit not in keys else first
+            named = first.merge(names, on=keys, how="left") if unit not in keys else first
             unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
         held = membership(first["true"], classes, multilabel)  # (n, K)
         found.append(Contest(str(split), held if multilabel else held.argmax(axis=1), logits, unit_of))
@@ -106,7 +108,7 @@ def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamp
         here = np.flatnonzero(place[contest.unit] >= 0)
         weights[1:, here] = drawn[:, place[contest.unit[here]]]
     note = ""
-    if unit != "well" and len(units) < MIN_UNITS:
+    if (unit != "well" or len(units) < n) and len(units) < MIN_UNITS:
         note = f"no interval: {len(units)} {unit_name(unit)}s, {MIN_UNITS} or more are wanted"
     elif min(map(len, strata.values())) < 2:
         note = f"no interval: a class with one {unit_name(unit)}"

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from cellpheno.classes import label_parts, membership
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 LABEL = "label"
+_WHOLE = "whole wells"
 FOLD_COLUMNS = [PLATE, WELL, "split", "repeat", "fold"]
 
 
@@ -93,7 +94,17 @@ def by_well(
     [2, 2]
     """
     faults = _table_faults(wells, stratify, multilabel) + _number_faults(n_folds, n_repeats)
-    if LABEL in wells:
+    if OBJECT in wells:  # cells: their whole wells are dealt
+        if stratify:
+            faults.append(
+                f"split {split}: stratify={list(stratify)}: cells of a well have several classes; leave it out"
+            )
+        if not faults:
+            whole = wells.assign(**{_WHOLE: wells[PLATE] + " " + wells[WELL]})
+            return by_group(
+                whole, group=_WHOLE, n_folds=n_folds, n_repeats=n_repeats, seed=seed, split=split, multilabel=multilabel
+            )
+    elif LABEL in wells:
         counts = _held(_labelled(wells), multilabel).sum()
         faults += [
             f"split {split}: n_folds={n_folds}, but class {name!r} has {n} wells; use n_folds={n} or fewer"
@@ -247,7 +258,8 @@ def inner_split(
 def _labelled(wells: pd.DataFrame) -> pd.DataFrame:
     """Labelled wells in one order, whatever the order they came in."""
     rows = wells[wells[LABEL].notna() & (wells[LABEL] != "")]
-    return rows.sort_values([PLATE, WELL], kind="stable") if PLATE in rows and WELL in rows else rows
+    keys = row_keys(rows.columns)
+    return rows.sort_values(by=keys, kind="stable") if PLATE in keys and WELL in keys else rows
 
 
 def _held(labelled: pd.DataFrame, multilabel: bool) -> pd.DataFrame:
@@ -258,7 +270,7 @@ def _held(labelled: pd.DataFrame, multilabel: bool) -> pd.DataFrame:
 
 
 def _fold_table(labelled: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int) -> pd.DataFrame:
-    return labelled[[PLATE, WELL]].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
+    return labelled[row_keys(labelled.columns)].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
 
 
 def _deal_groups(
@@ -307,8 +319,10 @@ def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool)
             near = difflib.get_close_matches(column, [str(name) for name in wells.columns], n=3, cutoff=0.4)
             faults.append(f"wells: no column {column!r}; nearest: {', '.join(near) or 'none'}")
     if PLATE in wells and WELL in wells:
-        double = wells[wells.duplicated([PLATE, WELL])]
-        faults += [f"wells: {p} {w} is listed twice" for p, w in zip(double[PLATE], double[WELL], strict=True)]
+        double = wells[wells.duplicated(row_keys(wells.columns))]
+        faults += [
+            f"wells: {' '.join(map(str, key))} is listed twice" for key in double[row_keys(wells.columns)].to_numpy()
+        ]
     if LABEL in wells:
         rows = _labelled(wells)
         held = _held(rows, multilabel)

@@ -216,6 +216,11 @@ def read_pixels(path: Path | str, cells: slice | None = None) -> NDArray[Any]:
     return pixels
 
 
+def read_keys(path: Path | str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read site and object number (n,) of a well's cells in stored order, without their pixels."""
+    return _read(path, "site", slice(None)), _read(path, "object_number", slice(None))
+
+
 def _array(path: Path | str, name: str) -> zarr.Array[Any]:
     return zarr.open_array(Path(path) / name, mode="r")
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from cellpheno.models.finetune import freeze, parameter_groups
+from cellpheno.models.transforms import eight_orientations
 
 
 class BagOutput(NamedTuple):
@@ -58,7 +59,7 @@ class MILClassifier(pl.LightningModule):
     encoder : nn.Module
         Pictures (N, c, y, x) to features (N, d), or to maps of features (N, d, y', x'); has ``n_features`` = d.
     pooling : nn.Module
-        Has ``pools``, ``"scores"`` or ``"features"`` (see `cellpheno.models.pooling`).
+        Has ``pools``, ``"scores"``, ``"features"`` or ``"logits"`` (see `cellpheno.models.pooling`, `cell_pooling`).
     classes : sequence of str
         In the order of the logits.
     optimizer : callable, optional
@@ -85,6 +86,8 @@ class MILClassifier(pl.LightningModule):
         Layers that keep their weights (`cellpheno.models.finetune.freeze`), such as ``encoder.blocks.0-4``, or a depth.
     rates : mapping of str to float, optional
         Learning rates of layers of their own, such as ``{"encoder": 0.0002}``.
+    orientations : bool
+        In evaluation, features are the mean over an instance's eight orientations, at eight times the work.
 
     References
     ----------
@@ -121,12 +124,13 @@ class MILClassifier(pl.LightningModule):
         channels_last: bool = True,
         frozen: int | str | Sequence[str] = (),
         rates: Mapping[str, float] | None = None,
+        orientations: bool = False,
     ) -> None:
         super().__init__()
         if len(classes) < 2 or len(set(classes)) < len(classes):
             raise ValueError(f"classes {list(classes)}: wanted two or more different names")
-        if getattr(pooling, "pools", None) not in ("scores", "features"):
-            raise TypeError(f"{type(pooling).__name__} is no pooling: its 'pools' must be 'scores' or 'features'")
+        if getattr(pooling, "pools", None) not in ("scores", "features", "logits"):
+            raise TypeError(f"{type(pooling).__name__} is no pooling: 'pools' must be 'scores', 'features' or 'logits'")
         self.classes = tuple(classes)
         n_classes = len(self.classes)
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -143,7 +147,7 @@ class MILClassifier(pl.LightningModule):
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
         self.multilabel = multilabel
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
-        self.rates = dict(rates or {})
+        self.rates, self.orientations = dict(rates or {}), orientations
         freeze(self, frozen)
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
@@ -156,7 +160,14 @@ class MILClassifier(pl.LightningModule):
         instances = instances.contiguous(memory_format=self.layout)
         if self.training:
             return cast(Tensor, self.encoder(instances))
-        return torch.cat([self.encoder(piece) for piece in torch.split(instances, self.piece)])
+        return torch.cat([self._views(piece) for piece in torch.split(instances, self.piece)])
+
+    def _views(self, instances: Tensor) -> Tensor:
+        """Features (N, d) in evaluation: of the instances as they are, or the mean over their orientations."""
+        if not self.orientations:
+            return cast(Tensor, self.encoder(instances))
+        views = [self.encoder(view.contiguous(memory_format=self.layout)) for view in eight_orientations(instances)]
+        return torch.stack(views).mean(0)
 
     def classify(self, features: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
         """Features (N, d) of bags ``bag`` (N,) to the bags' logits."""
@@ -165,6 +176,8 @@ class MILClassifier(pl.LightningModule):
         if self.bag_head is not None:
             scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
             return BagOutput(self.bag_head(scores), instance_logits, scores)
+        if self.pooling.pools == "logits":
+            return BagOutput(self.pooling(instance_logits, bag, n_bags), instance_logits, None)
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
         return BagOutput(logits, instance_logits, None)
 
@@ -175,10 +188,12 @@ class MILClassifier(pl.LightningModule):
         class that the bag is taken for.
         """
         weigh = cast(Callable[..., Tensor], self.pooling.weights)
-        if self.bag_head is None:
+        if self.pooling.pools == "features":
             return weigh(features, bag, n_bags)
         out = self.classify(features, bag, n_bags)
-        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K)
+        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K), or (N,) where all instances count alike
+        if shares.ndim == 1:
+            return shares
         return shares.gather(1, out.logits.argmax(1)[bag][:, None])[:, 0]
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:

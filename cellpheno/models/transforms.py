@@ -4,6 +4,7 @@ A normalisation says by ``scope`` what its limits belong to: ``"plate"`` (estima
 crops, never from labels) or ``"crop"``. Raw grey levels go in, float32 near 0..1 comes out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -165,6 +166,19 @@ def augment(
         gain = torch.randn((n, c, 1, 1), generator=generator, device=crops.device, dtype=torch.float32)
         out *= (jitter * gain).exp().to(out.dtype)
     return out
+
+
+def eight_orientations(crops: Tensor) -> Iterator[Tensor]:
+    """Crops (N, c, y, x) turned by 0, 90, 180 and 270 degrees, then the same in the mirror.
+
+    Examples
+    --------
+    >>> len({tuple(view.flatten().tolist()) for view in eight_orientations(torch.arange(4.0).reshape(1, 1, 2, 2))})
+    8
+    """
+    for mirrored in (crops, crops.flip(-1)):
+        for quarter in range(4):
+            yield mirrored.rot90(quarter, (2, 3))
 
 
 def _check_percentiles(low: float, high: float) -> None:

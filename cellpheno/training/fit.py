@@ -22,6 +22,7 @@ from cellpheno.components import describe
 from cellpheno.errors import InputError, Stopped
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import MILClassifier, build_classifier
+from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
@@ -224,7 +225,8 @@ def fit_fold(
     parts["instances"] = partial(type(instances), **vars(instances))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
-        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
+        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch},
+        "n_wells": len(bags.train.wells[[PLATE, WELL]].drop_duplicates()),
         "start": source and source.card["weights_sha256"],
     }
     card = {

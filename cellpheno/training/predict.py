@@ -103,12 +103,12 @@ def _embed(
         keys.append(
             pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number})
             if found.ndim == 2
-            else _positions(crops.site, found.shape[2:], cast(int, model.encoder.stride))
+            else _positions(crops.site, found.shape[2:], cast(float, model.encoder.stride))
         )
     return torch.cat(features), pd.concat(keys, ignore_index=True)
 
 
-def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: int) -> pd.DataFrame:
+def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: float) -> pd.DataFrame:
     """Keys of the positions of some fields, row by row, and the middle of each in pixels of the image."""
     n, (rows, columns) = len(site), shape
     y, x = np.divmod(np.tile(np.arange(rows * columns), n), columns)

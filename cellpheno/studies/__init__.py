@@ -1,0 +1,1 @@
+"""Studies that train many models to answer one question."""
