@@ -20,7 +20,19 @@ from typing import NoReturn
 from cellpheno.errors import InputError, Stopped
 
 STAGES = Path(__file__).parent / "stages"
-STEPS = ("run", "simulate", "import_plate", "segment", "measure", "crop", "train", "predict", "compare", "report")
+STEPS = (
+    "run",
+    "simulate",
+    "import_plate",
+    "segment",
+    "measure",
+    "crop",
+    "embed",
+    "train",
+    "predict",
+    "compare",
+    "report",
+)
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
 USAGE = """\
 usage: cellpheno STEP [key=value ...] [-m] [--cfg job] [--config-dir DIR]
