@@ -1,0 +1,1 @@
+"""Studies: questions about the methods themselves, asked where the truth is known."""
