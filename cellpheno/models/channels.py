@@ -81,8 +81,10 @@ class PerChannel(nn.Module):
         super().__init__()
         self.encoder = encoder(n_channels=1)
         self.n_features = n_channels * cast(int, self.encoder.n_features)
+        self.stride = getattr(self.encoder, "stride", None)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, c, y, x) to features (N, d), those of the first channel first."""
+        """Crops (N, c, y, x) to features (N, d) or their map, those of the first channel first."""
         alone = crops.flatten(0, 1)[:, None]  # (N * c, 1, y, x)
-        return cast(Tensor, self.encoder(alone)).reshape(len(crops), self.n_features)
+        features = cast(Tensor, self.encoder(alone))  # (N * c, d / c) or (N * c, d / c, y', x')
+        return features.reshape(len(crops), self.n_features, *features.shape[2:])

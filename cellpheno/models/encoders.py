@@ -1,5 +1,7 @@
 """Encoders: crops (N, c, y, x) to features (N, d), d = ``n_features``.
 
+With ``pooled=False`` some keep their map of features (N, d, y / stride, x / stride), of crops or of whole fields.
+
 In evaluation a crop is encoded alike in any company. In training, features are scaled to the batch: what all cells have
 in common drops out, so that the head and the attention see at once in what they differ.
 """
@@ -82,6 +84,8 @@ class SmallResNet(nn.Module):
         Channels after the first layer, a multiple of 8.
     depth : int
         Residual blocks; there are ``2 * width * 2 ** depth`` features.
+    pooled : bool
+        Otherwise a map of half as many features, a position every ``2 ** (depth + 1)`` pixels.
 
     References
     ----------
@@ -95,21 +99,23 @@ class SmallResNet(nn.Module):
     (torch.Size([2, 256]), 256)
     """
 
-    def __init__(self, n_channels: int, width: int = 16, depth: int = 3) -> None:
+    def __init__(self, n_channels: int, width: int = 16, depth: int = 3, pooled: bool = True) -> None:
         super().__init__()
         if width < 8 or width % 8:
             raise ValueError(f"width {width}: wanted a multiple of 8 (channels are normalised in groups of 8)")
         widths = [width * 2**block for block in range(depth + 1)]
         self.stem = nn.Sequential(_convolution(n_channels, width, stride=2), _group_norm(width), nn.ReLU())
         self.blocks = nn.Sequential(*(ResidualBlock(i, o, stride=2) for i, o in pairwise(widths)))
-        self.n_features = 2 * widths[-1]
-        self.scale = nn.BatchNorm1d(self.n_features, affine=False)
+        self.n_features = 2 * widths[-1] if pooled else widths[-1]
+        self.stride, self.pooled = 2 ** (depth + 1), pooled
+        self.scale = (nn.BatchNorm1d if pooled else nn.BatchNorm2d)(self.n_features, affine=False)
         he_start(self.modules())
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, c, y, x) to features (N, d)."""
-        maps = self.blocks(self.stem(crops))  # (N, d / 2, y / 2^depth, x / 2^depth)
-        return cast(Tensor, self.scale(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)))
+        """Crops (N, c, y, x) to features (N, d), or to their map."""
+        maps = self.blocks(self.stem(crops))  # (N, d / 2, y / stride, x / stride)
+        joined = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1) if self.pooled else maps
+        return cast(Tensor, self.scale(joined))
 
 
 class ResidualBlock(nn.Module):
@@ -120,18 +126,21 @@ class ResidualBlock(nn.Module):
         self.first = nn.Sequential(_convolution(n_in, n_out, stride), _group_norm(n_out), nn.ReLU())
         self.second = nn.Sequential(_convolution(n_out, n_out), _group_norm(n_out))
         same = n_in == n_out and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+        self.stride = stride
+        self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Turn maps (N, n_in, y, x) into maps (N, n_out, y / stride, x / stride)."""
-        return relu(self.second(self.first(maps)) + self.shortcut(maps))
+        # thinned out by hand: on some CPUs the gradient of a 1 x 1 convolution with a stride writes outside its memory
+        thinned = maps[:, :, :: self.stride, :: self.stride]
+        return relu(self.second(self.first(maps)) + self.shortcut(thinned))
 
 
 class KrausNet(nn.Module):
     """A fully convolutional network after Kraus et al. 2016, for whole fields of any size and for crops.
 
     Convolutions 3 x 3 x 32, 3 x 3 x 32, pool, 5 x 5 x 64, pool, 3 x 3 x 128, pool, 3 x 3 x 128, pool, 1 x 1 x 1000;
-    each pool takes the maximum of 3 x 3 positions and halves the map. A linear head on each position of `features` is
+    each pool takes the maximum of 3 x 3 positions and halves the map. A linear head on each position of the map is
     their last 1 x 1 convolution, whose class maps the poolings of `cellpheno.models.pooling` take together.
 
     Ours, and not theirs: batch normalisation after every convolution, padding everywhere (the map has
@@ -142,6 +151,8 @@ class KrausNet(nn.Module):
     n_channels : int
     shrink : int
         Side, in pixels, of the squares that are averaged before the first layer; 1 for crops of single cells.
+    pooled : bool
+        Otherwise the map itself, a position every ``16 * shrink`` pixels.
 
     References
     ----------
@@ -149,15 +160,16 @@ class KrausNet(nn.Module):
 
     Examples
     --------
-    >>> encoder = KrausNet(n_channels=3).eval()
-    >>> encoder.features(torch.zeros(1, 3, 96, 70)).shape, encoder(torch.zeros(1, 3, 96, 70)).shape
+    >>> field = torch.zeros(1, 3, 96, 70)
+    >>> KrausNet(n_channels=3, pooled=False).eval()(field).shape, KrausNet(n_channels=3).eval()(field).shape
     (torch.Size([1, 1000, 3, 3]), torch.Size([1, 1000]))
     """
 
     n_features = 1000
 
-    def __init__(self, n_channels: int, shrink: int = 2) -> None:
+    def __init__(self, n_channels: int, shrink: int = 2, pooled: bool = True) -> None:
         super().__init__()
+        self.stride, self.pooled = 16 * shrink, pooled
         layers: list[nn.Module] = [nn.AvgPool2d(shrink, ceil_mode=True)]
         for width, side in ((32, 3), (32, 3), (0, 3), (64, 5), (0, 3), (128, 3), (0, 3), (128, 3), (0, 3), (1000, 1)):
             if width:
@@ -169,13 +181,10 @@ class KrausNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         he_start(self.modules())
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images (N, c, y, x) to a map of features (N, d, y / (16 shrink), x / (16 shrink))."""
-        return cast(Tensor, self.layers(images))
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """Crops (N, c, y, x) to features (N, d), the mean over positions."""
-        return self.features(crops).mean((2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, c, y, x) to features (N, d), the mean over positions, or to their map."""
+        maps = cast(Tensor, self.layers(images))
+        return maps.mean((2, 3)) if self.pooled else maps
 
 
 class Features(nn.Module):

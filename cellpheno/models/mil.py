@@ -1,6 +1,10 @@
 """The multiple-instance classifier: encoder, head and pooling, trained on the labels of whole wells.
 
-Axes: N instances, B bags, K classes, d features, c y x of a crop.
+Axes: N instances, B bags, K classes, d features, c y x of a crop or of a field.
+
+The instances are cells, an encoder's features of a crop each; or, with an encoder that keeps a map of features
+(``pooled=False``), all positions of whole fields: then the head is the map's last 1 x 1 convolution, the instance
+logits are class maps, and the same poolings take together the positions of all fields of a well.
 
 A pooling of scores has the head before it: instance features -> instance logits -> pooled class scores. Their P_k,
 one yes-or-no question a class, do not sum to one; a linear layer on them makes the bag's logits, and both are trained,
@@ -28,8 +32,7 @@ class BagOutput(NamedTuple):
     """What a classifier says of a batch of bags."""
 
     logits: Tensor  # (B, K); prob_<class> is their softmax
-    instance_weights: Tensor | None  # (N,), sum to 1 in a bag; None where all instances weigh the same
-    instance_logits: Tensor | None  # (N, K)
+    instance_logits: Tensor  # (N, K)
     bag_scores: Tensor | None  # (B, K), logits of the pooled P_k of a pooling of scores; score_<class> is their sigmoid
 
 
@@ -50,7 +53,7 @@ class MILClassifier(pl.LightningModule):
     Parameters
     ----------
     encoder : nn.Module
-        Crops (N, c, y, x) to features (N, d); has ``n_features`` = d.
+        Pictures (N, c, y, x) to features (N, d), or to maps of features (N, d, y', x'); has ``n_features`` = d.
     pooling : nn.Module
         Has ``pools``, ``"scores"`` or ``"features"`` (see `cellpheno.models.pooling`).
     classes : sequence of str
@@ -70,7 +73,7 @@ class MILClassifier(pl.LightningModule):
     dropout : float
         Of the features before the head.
     piece : int
-        Instances that pass the encoder at once in evaluation.
+        Pictures that pass the encoder at once in evaluation.
     channels_last : bool
         Memory layout of the encoder; faster on CPUs and no change of the result beyond rounding.
     frozen : int, str or sequence of str
@@ -88,8 +91,8 @@ class MILClassifier(pl.LightningModule):
     >>> from cellpheno.models.attention import GatedAttention
     >>> encoder = SmallResNet(n_channels=2, width=8, depth=1)
     >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"])
-    >>> out = model(torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1]), 2)
-    >>> out.logits.shape, out.instance_weights.detach().numpy().round(4).tolist()
+    >>> crops, bag = torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1])
+    >>> model(crops, bag, 2).logits.shape, model.weights(model.embed(crops), bag, 2).detach().numpy().round(4).tolist()
     (torch.Size([2, 2]), [0.5, 0.5, 1.0])
     """
 
@@ -137,11 +140,12 @@ class MILClassifier(pl.LightningModule):
         freeze(self, frozen)
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
-        """Instances (N, c, y, x) of bags ``bag`` (N,) to what is said of the bags and of each instance."""
-        return self.classify(self.embed(instances), bag, n_bags)
+        """Pictures (N, c, y, x) of bags ``bag`` (N,) to what is said of the bags and of each instance."""
+        features, bag = flatten_positions(self.embed(instances), bag)
+        return self.classify(features, bag, n_bags)
 
     def embed(self, instances: Tensor) -> Tensor:
-        """Instances (N, c, y, x) to features (N, d), in pieces of one size where nothing is trained."""
+        """Pictures (N, c, y, x) to features (N, d), or maps (N, d, y', x'), in pieces where nothing is trained."""
         instances = instances.contiguous(memory_format=self.layout)
         if self.training:
             return cast(Tensor, self.encoder(instances))
@@ -153,10 +157,22 @@ class MILClassifier(pl.LightningModule):
         instance_logits = self.head(features)  # (N, K)
         if self.bag_head is not None:
             scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
-            return BagOutput(self.bag_head(scores), None, instance_logits, scores)
-        weigh = getattr(self.pooling, "weights", None)
+            return BagOutput(self.bag_head(scores), instance_logits, scores)
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
-        return BagOutput(logits, weigh and weigh(features, bag, n_bags), instance_logits, None)
+        return BagOutput(logits, instance_logits, None)
+
+    def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+        """Weight (N,) of each instance in its bag, from features (N, d); it sums to 1 in a bag.
+
+        Of a pooling of features it is the attention; of a pooling of scores the instance's share in the score of the
+        class that the bag is taken for.
+        """
+        weigh = cast(Callable[..., Tensor], self.pooling.weights)
+        if self.bag_head is None:
+            return weigh(features, bag, n_bags)
+        out = self.classify(features, bag, n_bags)
+        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K)
+        return shares.gather(1, out.logits.argmax(1)[bag][:, None])[:, 0]
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
         """Mean loss of a batch with labels (B,)."""
@@ -201,6 +217,31 @@ class MILClassifier(pl.LightningModule):
             return optimizer
         schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def flatten_positions(features: Tensor, bag: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the positions of maps as instances, row by row; features that are no maps stay as they are.
+
+    Parameters
+    ----------
+    features : Tensor of shape (N, d) or (N, d, y, x)
+    bag : Tensor of shape (N,)
+
+    Returns
+    -------
+    features : Tensor of shape (N, d) or (N * y * x, d)
+    bag : Tensor of shape (N,) or (N * y * x,)
+
+    Examples
+    --------
+    >>> features, bag = flatten_positions(torch.zeros(2, 8, 3, 4), torch.tensor([0, 1]))
+    >>> features.shape, bag.bincount().tolist()
+    (torch.Size([24, 8]), [12, 12])
+    """
+    if features.ndim == 2:
+        return features, bag
+    positions = features.shape[2] * features.shape[3]
+    return features.permute(0, 2, 3, 1).flatten(0, 2), bag.repeat_interleave(positions)
 
 
 def balanced_accuracy(labels: Tensor, predicted: Tensor) -> Tensor:

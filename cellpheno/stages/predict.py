@@ -19,8 +19,9 @@ from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.run_folder import read_csv, write_csv, write_parquet
-from cellpheno.stages.wells import Classes, crops_path, usable, well_table
+from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card
+from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
 CONTESTANT = "mil"
@@ -41,7 +42,7 @@ def predict(
     Parameters
     ----------
     plates : sequence of Path
-        OME-Zarr plates, cropped.
+        OME-Zarr plates; cropped, where the models are of cells.
     output : Path
         Where predictions go.
     models : Path
@@ -59,11 +60,11 @@ def predict(
     folders = sorted(path.parent for path in (models / "models").rglob(CARD))
     if not folders:
         raise InputError(f"models={models} holds no trained model; run: cellpheno train output={models} ...")
-    _check_cards(folders, plates)
-    wells = usable(well_table(plates, label, classes))
-    wells = wells.assign(crops=[str(crops_path(well)) for _, well in wells.iterrows()])
+    kind: Instances = build(read_card(folders[0])["instances"])()
+    _check_cards(folders, plates, kind)
+    wells = with_places(usable(well_table(plates, label, classes)), plates, kind)
     trained = read_csv(models / "wells.csv").merge(read_csv(models / "folds.csv"), on=[PLATE, WELL])
-    jobs = [_job(folder, models, wells, trained, output, threads) for folder in folders]
+    jobs = [_job(folder, models, wells, trained, output, threads, kind) for folder in folders]
     serial = functools.partial(engine, folder=output, root=output, workers=1)
     outcome = serial("predict", jobs)
     if outcome.bugs:
@@ -76,20 +77,29 @@ def predict(
     return outcome._replace(path=output / "predictions-mil.csv")
 
 
-def _check_cards(folders: Sequence[Path], plates: Sequence[Path]) -> None:
+def _check_cards(folders: Sequence[Path], plates: Sequence[Path], instances: Instances) -> None:
     """Refuse plates that the models were not trained for, all at once."""
     faults = []
     for plate in map(open_plate, plates):
         card = read_card(folders[0])
+        channels, pixel_size_um = instances.optics(plate)
         try:
-            check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um)
+            check_card(card, channels=channels, pixel_size_um=pixel_size_um)
         except InputError as error:
             faults += [f"{plate.path}: {fault}" for fault in error.faults]
     if faults:
         raise InputError(*faults)
 
 
-def _job(folder: Path, models: Path, wells: pd.DataFrame, trained: pd.DataFrame, output: Path, threads: int) -> Job:
+def _job(
+    folder: Path,
+    models: Path,
+    wells: pd.DataFrame,
+    trained: pd.DataFrame,
+    output: Path,
+    threads: int,
+    instances: Instances,
+) -> Job:
     name = folder.relative_to(models / "models").as_posix()
     match = re.fullmatch(r"(?P<split>.+)/repeat(?P<repeat>\d+)_fold(?P<fold>\d+)", name)
     if not match:
@@ -101,7 +111,7 @@ def _job(folder: Path, models: Path, wells: pd.DataFrame, trained: pd.DataFrame,
     chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
     card = read_card(folder)
     prior = np.log([card["class_counts"][name] + 0.5 for name in card["classes"]])
-    inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop") for _, w in wells.iterrows()]
+    inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step) for _, w in wells.iterrows()]
     key = make_key(
         "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
         wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"),
@@ -123,12 +133,12 @@ def _predict_fold(
 ) -> Result:
     """Predict some wells with one model; a well without cells gets the prior of the model's training wells."""
     model, card = load_model(folder)
-    limits = grey_limits(wells, build(card["normalization"])())
-    filled = chosen[chosen["n_cells"] > 0]
+    limits = grey_limits(wells, build(card["normalization"])(), build(card["instances"])())
+    filled = chosen[chosen["n_instances"] > 0]
     found, instances = predict_wells(model, card, filled, limits=limits, threads=threads)
     names = [f"logit_{name}" for name in card["classes"]]
     logits = chosen[[PLATE, WELL]].merge(found[[PLATE, WELL, *names]], on=[PLATE, WELL], how="left")[names]
-    values = np.where(chosen[["n_cells"]].to_numpy() > 0, logits.to_numpy(float), prior - prior.mean())
+    values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior - prior.mean())
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
         about: dict[str, Any] = {"contestant": CONTESTANT, "role": str(role), **place}
@@ -156,7 +166,7 @@ def _merge(parts: Sequence[Path], output: Path) -> Result:
         tables.append(prediction_rows(one, logits.to_numpy(), names, contestant=CONTESTANT, split=str(split), role=NEW))
     predictions = pd.concat(tables, ignore_index=True)
     new_cells = cells[cells["role"] == NEW]
-    numbers = [str(c) for c in cells if c == "weight" or str(c).startswith("logit_")]
+    numbers = [str(c) for c in cells if str(c).startswith(("weight", "logit_", "Location_"))]
     mean = new_cells.groupby(["contestant", "split", "role", *CELL_KEYS], sort=True)[numbers].mean().reset_index()
     instances = pd.concat([cells[cells["role"] == OUT_OF_FOLD], mean.assign(repeat=-1, fold=-1)], ignore_index=True)
     first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]

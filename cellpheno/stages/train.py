@@ -21,9 +21,10 @@ from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.run_folder import Splits, plan_run
-from cellpheno.stages.wells import Classes, crops_path
+from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import fit_fold
+from cellpheno.training.instances import Instances, Optics
 
 Component = Callable[..., Any]
 
@@ -32,6 +33,7 @@ def train(
     plates: Sequence[Path],
     output: Path,
     split: Splits,
+    instances: Component,
     encoder: Component,
     pooling: Component,
     model: Component,
@@ -58,15 +60,17 @@ def train(
     Parameters
     ----------
     plates : sequence of Path
-        OME-Zarr plates, cropped.
+        OME-Zarr plates; cropped, where the instances are cells.
     output : Path
         The run's folder.
     split : mapping
         Which wells are held out together.
+    instances : callable
+        What a well consists of: cells, whole fields, or features computed before.
     encoder : callable
-        The network that turns a crop into features.
+        The network that turns a crop or a field into features.
     pooling : callable
-        How the cells of a well become one prediction.
+        How the instances of a well become one prediction.
     model : callable
         The classifier's own settings.
     normalization : callable
@@ -103,8 +107,9 @@ def train(
         CPU threads of the model; part of the result, since sums round differently.
     """
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
-    wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
-    channels, pixel_size_um = _same_optics(plates)
+    kind: Instances = instances()
+    wells = with_places(plan.usable, plates, kind)
+    channels, pixel_size_um = _same_optics(plates, kind)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         "encoder": encoder,
@@ -126,7 +131,8 @@ def train(
         channels=channels,
         pixel_size_um=pixel_size_um,
         normalization=normalization,
-        limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization()).items()},
+        limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization(), kind).items()},
+        instances=kind,
         components=components,
         validation=validation,
         threads=threads,
@@ -166,15 +172,14 @@ def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(f"{split}/repeat{repeat}_fold{fold}", held) for (split, repeat, fold), held in groups]
 
 
-def _same_optics(plates: Sequence[Path]) -> tuple[tuple[str, ...], float | None]:
+def _same_optics(plates: Sequence[Path], instances: Instances) -> Optics:
     """Channels and pixel size, which must be the same on all plates."""
-    opened = [open_plate(path) for path in plates]
-    first = opened[0]
-    differ = [p for p in opened[1:] if (p.channels, p.pixel_size_um) != (first.channels, first.pixel_size_um)]
+    first, *others = [(path, instances.optics(open_plate(path))) for path in plates]
+    differ = [other for other in others if other[1] != first[1]]
     if differ:
-        told = [f"{p.path}: channels {list(p.channels)}, pixel size {p.pixel_size_um} um" for p in [first, *differ]]
+        told = [f"{path}: channels {list(names)}, pixel size {size} um" for path, (names, size) in [first, *differ]]
         raise InputError("the plates of a run must agree in channels and pixel size", *told)
-    return first.channels, first.pixel_size_um
+    return first[1]
 
 
 def _job(
@@ -189,11 +194,13 @@ def _job(
     out = pd.MultiIndex.from_frame(labelled[[PLATE, WELL]]).isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
     training = labelled[~out].reset_index(drop=True)
     fold_seed = derived_seed(seed, name)
+    instances = work.keywords["instances"]
     inputs = [
-        [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), "crop")]
+        [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step)]
         for _, w in training.iterrows()
     ]
-    key = make_key("train", settings=work.keywords, inputs=inputs, seed=fold_seed, start=start_hash)
+    settings = {**work.keywords, "instances": [instances.step, vars(instances)]}
+    key = make_key("train", settings=settings, inputs=inputs, seed=fold_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     return Job(unit, key, functools.partial(work, training, **places, seed=fold_seed))
@@ -210,13 +217,14 @@ def train_fold(
     pixel_size_um: float | None,
     normalization: Component,
     limits: Mapping[str, Any],
+    instances: Instances,
     components: Mapping[str, Any],
     validation: float,
     threads: int,
 ) -> Result:
     """Train the model of one fold; wells without cells teach nothing and are left out."""
     class_counts = {name: int((training["label"] == name).sum()) for name in classes}
-    training = training[training["n_cells"] > 0].reset_index(drop=True)
+    training = training[training["n_instances"] > 0].reset_index(drop=True)
     chosen = inner_split(training, validation, seed) if validation else training.iloc[:0]
     with commit_folder(folder) as temporary:
         fit_fold(
@@ -227,6 +235,7 @@ def train_fold(
             pixel_size_um=pixel_size_um,
             limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
             normalization=normalization(),
+            instances=instances,
             folder=temporary,
             resume=resume,
             seed=seed,
@@ -236,4 +245,4 @@ def train_fold(
         )
     resume.unlink(missing_ok=True)
     files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
-    return Result("done", files, (), {"n_wells": len(training), "n_cells": int(np.sum(training["n_cells"]))})
+    return Result("done", files, (), {"n_wells": len(training), "n_instances": int(training["n_instances"].sum())})

@@ -10,6 +10,7 @@ from cellpheno.batch.ledger import USABLE, status_table
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.training.instances import Instances
 
 Classes = Mapping[str, str] | Sequence[str] | None
 
@@ -101,6 +102,25 @@ def usable(wells: pd.DataFrame) -> pd.DataFrame:
     return wells[wells["status"].isin(USABLE)].reset_index(drop=True)
 
 
-def crops_path(well: pd.Series) -> Path:
-    """Where a well's crops stand."""
-    return Path(well["folder"]) / "crops" / f"{well[WELL]}.zarr"
+def with_places(wells: pd.DataFrame, plates: Sequence[Path], instances: Instances) -> pd.DataFrame:
+    """Add ``place``, where the instances of each well stand, and ``n_instances``; wells that lack them are refused.
+
+    Raises
+    ------
+    InputError
+        If the step that makes the instances has not been done for a plate, or lost a well.
+    """
+    opened = {plate.name: plate for plate in map(open_plate, plates)}
+    places = [instances.place(opened[plate], well) for plate, well in wells[[PLATE, WELL]].itertuples(index=False)]
+    faults: list[str] = []
+    sizes: list[int] = []
+    for place, (plate, well) in zip(places, wells[[PLATE, WELL]].itertuples(index=False), strict=True):
+        try:
+            sizes.append(instances.count(place))
+        except FileNotFoundError:
+            step = instances.step.partition("_")[0] if instances.step.startswith("embed_") else instances.step
+            faults.append(f"plate {plate}, well {well}: {place} is not there; run: cellpheno {step} plate=...")
+    if faults:
+        more = [f"... ({len(faults)} wells in all)"] if len(faults) > 5 else []
+        raise InputError(*faults[:5], *more)
+    return wells.assign(place=[str(place) for place in places], n_instances=sizes)

@@ -1,7 +1,8 @@
-"""Wells as bags of cells: from crops on disk to ragged batches.
+"""Wells as bags of cells or of fields: from disk to ragged batches.
 
-A well table has a row a well: ``Metadata_Plate``, ``Metadata_Well``, ``crops`` (path of its crops) and ``label``. What
-a bag holds depends on the seed, the epoch, the plate and the well alone: never on workers or on the order of reading.
+A well table has a row a well: ``Metadata_Plate``, ``Metadata_Well``, ``place`` (where its instances stand, see
+`cellpheno.training.instances`) and ``label``. What a bag holds depends on the seed, the epoch, the plate and the well
+alone: never on workers or on the order of reading.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cellpheno.errors import InputError
-from cellpheno.images.crops import n_crops, read_pixels
 from cellpheno.names import PLATE, WELL
 from cellpheno.seeds import derived_seed
+from cellpheno.training.instances import Cells, Instances
 
 ALIGN = 64  # bags begin at multiples of it: where a chunk of the crops begins
 
 
 class Bag(NamedTuple):
-    """The cells of one well, or a part of them, ready for an encoder."""
+    """The cells or fields of one well, or a part of them, ready for an encoder."""
 
     instances: Tensor  # (n, c, y, x), float32, normalised
     label: int  # position in the classes
@@ -67,6 +68,21 @@ def collate(bags: Sequence[Bag]) -> BagBatch:
         torch.tensor([bag.label for bag in bags]),
         [bag.metadata for bag in bags],
     )
+
+
+def square(images: NDArray[Any], side: int, seed: int, epoch: int) -> NDArray[Any]:
+    """Cut a square out of the fields (n, c, y, x) of a bag, elsewhere in each epoch; small fields give what they have.
+
+    Examples
+    --------
+    >>> square(np.zeros((2, 3, 100, 80)), 64, seed=0, epoch=0).shape
+    (2, 3, 64, 64)
+    """
+    height, width = images.shape[-2:]
+    side = min(side, height, width)
+    generator = np.random.default_rng([seed, epoch, side])
+    top, left = (int(generator.integers(0, whole - side + 1)) for whole in (height, width))
+    return images[..., top : top + side, left : left + side]
 
 
 def window(n_cells: int, cells_per_bag: int, seed: int, epoch: int) -> list[slice]:
@@ -116,7 +132,11 @@ class WellBags(Dataset[Bag]):
         Of each plate (`plate_limits`).
     cells_per_bag : int or None
         None: all cells of the well.
+    patch_px : int or None
+        Side of the square that is cut out of each field, elsewhere in each epoch; None: whole pictures.
     seed : int
+    instances : Instances
+        Cells, fields, or features computed before.
 
     Raises
     ------
@@ -132,22 +152,24 @@ class WellBags(Dataset[Bag]):
         limits: Limits,
         *,
         cells_per_bag: int | None = None,
+        patch_px: int | None = None,
         seed: int = 0,
+        instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
     ) -> None:
         unknown = sorted(set(wells["label"]) - set(classes))
         plates = sorted(set(wells[PLATE]) - set(limits)) if normalization.scope == "plate" else []
         faults = [f"label {label!r} is none of the classes {list(classes)}" for label in unknown]
         faults += [f"plate {plate!r} has no limits for its normalisation" for plate in plates]
-        sizes = np.array([n_crops(path) for path in wells["crops"]], dtype=int)
+        sizes = np.array([instances.count(place) for place in wells["place"]], dtype=int)
         if not sizes.any():
-            faults.append(f"no cell in any of {len(wells)} wells: there is nothing to learn from")
+            faults.append(f"no cell or field in any of {len(wells)} wells: there is nothing to learn from")
         if faults:
             raise InputError(*faults)
         self.wells = wells[sizes > 0].reset_index(drop=True)
         self.sizes = sizes[sizes > 0]
         self.labels = np.array([list(classes).index(label) for label in self.wells["label"]])
         self.normalization, self.limits = normalization, limits
-        self.cells_per_bag, self.seed = cells_per_bag, seed
+        self.cells_per_bag, self.patch_px, self.seed, self.instances = cells_per_bag, patch_px, seed, instances
 
     def __len__(self) -> int:
         return len(self.wells)
@@ -158,7 +180,9 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = np.concatenate([read_pixels(row["crops"], part) for part in parts])  # (n, c, y, x)
+        pixels = np.concatenate([self.instances.pixels(row["place"], part) for part in parts])  # (n, c, y, x)
+        if self.patch_px is not None:
+            pixels = square(pixels, self.patch_px, seed, epoch)
         instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
         return Bag(instances, int(self.labels[i]), {PLATE: row[PLATE], WELL: row[WELL]})
 
@@ -214,9 +238,9 @@ def plate_limits(
     *,
     seed: int,
     wells_per_plate: int = 16,
-    cells_per_well: int = 64,
+    instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
 ) -> dict[str, NDArray[np.float32]]:
-    """Estimate the limits of each plate from a seeded sample of its cells; labels are not looked at.
+    """Estimate the limits of each plate from a seeded sample of its pixels; labels are not looked at.
 
     Parameters
     ----------
@@ -224,8 +248,9 @@ def plate_limits(
         A well table with all wells of the plates, labelled or not.
     normalization : Normalization
     seed : int
-    wells_per_plate, cells_per_well : int
-        Size of the sample.
+    wells_per_plate : int
+        Wells whose samples are taken together.
+    instances : Instances
 
     Returns
     -------
@@ -234,19 +259,27 @@ def plate_limits(
     Raises
     ------
     InputError
-        If a plate has no cell in the sampled wells.
+        If a plate has no instance in any well.
     """
     if normalization.scope != "plate":
         return {}
     limits, faults = {}, []
     for plate, rows in wells.sort_values([PLATE, WELL]).groupby(PLATE, sort=True):
-        filled = [path for path in rows["crops"] if n_crops(path)]
+        filled = [place for place in rows["place"] if instances.count(place)]
         if not filled:
             faults.append(f"plate {plate!r}: no cell in any of {len(rows)} wells, so its grey levels are not known")
             continue
         order = np.random.default_rng(derived_seed(seed, str(plate))).permutation(len(filled))[:wells_per_plate]
-        sample = [read_pixels(filled[i], slice(0, cells_per_well)) for i in sorted(order)]
-        limits[str(plate)] = normalization.limits(np.concatenate(sample))
+        sample = [instances.sample(filled[i]) for i in sorted(order)]
+        limits[str(plate)] = normalization.limits(_side_by_side(sample))
     if faults:
         raise InputError(*faults)
     return limits
+
+
+def _side_by_side(samples: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Samples (n, c, y, x) of one plate as one array; fields may differ in size, then only the pixels count."""
+    if len({sample.shape[2:] for sample in samples}) == 1:
+        return np.concatenate(samples)
+    flat = [sample.swapaxes(0, 1).reshape(sample.shape[1], -1) for sample in samples]  # (c, pixels)
+    return np.concatenate(flat, axis=1)[None, :, None]

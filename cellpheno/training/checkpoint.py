@@ -18,10 +18,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
 from cellpheno import components
-from cellpheno.components import resolve, targets
+from cellpheno.components import describe, resolve, targets
 from cellpheno.errors import InputError
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
+from cellpheno.training.instances import Cells
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
@@ -36,8 +37,8 @@ class Checkpoint(NamedTuple):
 def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     """Turn a part of a card into a class with its knobs filled in, if a card may name it.
 
-    Admitted are the classes and functions of ``cellpheno.models``, and torch's layers. It is the object found that is
-    judged, not the name that leads to it.
+    Admitted are the classes and functions of ``cellpheno.models``, the kinds of ``cellpheno.training.instances``, and
+    torch's layers. It is the object found that is judged, not the name that leads to it.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     """
     for target in targets(description):
         found: Any = resolve(target)
-        ours = found.__module__.startswith("cellpheno.models.")
+        ours = found.__module__.startswith(("cellpheno.models.", "cellpheno.training.instances"))
         if not ours and not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
             raise InputError(f"{target} is not admitted in a model's card")
     part: Callable[..., Any] = components.build({**description, "_partial_": True})
@@ -112,7 +113,7 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     wanted = ("classes", "class_counts", "channels", "model", "encoder", "pooling", "normalization", "weights_sha256")
     if missing := [key for key in wanted if not isinstance(card, dict) or key not in card]:
         raise InputError(f"{path}: a model's card needs {missing}")
-    return dict(card)
+    return {"instances": describe(Cells), **card}  # before there were fields, all instances were cells
 
 
 def load_model(folder: Path | str) -> Checkpoint:

@@ -7,24 +7,29 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from cellpheno.training.bags import Bag, BagOrder, Limits, Normalization, WellBags, collate
+from cellpheno.training.instances import Cells, Instances
 
 
 class PlateDataModule(pl.LightningDataModule):
-    """Bags of cells for training, whole wells for validation.
+    """Bags of cells or of fields for training, whole wells for validation.
 
     Parameters
     ----------
     train, validation : DataFrame
-        Well tables: Metadata_Plate, Metadata_Well, crops, label. ``validation`` may be empty.
+        Well tables: Metadata_Plate, Metadata_Well, place, label. ``validation`` may be empty.
     classes : sequence of str
     normalization : Normalization
     limits : mapping of str to ndarray of shape (1, c, 2)
         Of each plate.
     seed : int
+    instances : Instances
     bags_per_batch : int
         Wells in a training step.
     cells_per_bag : int
-        Cells of a well in a training step; all are seen over the epochs. A multiple of 64 reads whole chunks.
+        Cells (or fields) of a well in a training step; all are seen over the epochs. A multiple of 64 cells reads
+        whole chunks.
+    patch_px : int, optional
+        Side of the square that a training step sees of each field; None: whole pictures.
     balanced : bool
         Show all classes equally often in training.
     num_workers : int
@@ -45,15 +50,19 @@ class PlateDataModule(pl.LightningDataModule):
         normalization: Normalization,
         limits: Limits,
         seed: int,
+        instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
         bags_per_batch: int = 4,
         cells_per_bag: int = 64,
+        patch_px: int | None = None,
         balanced: bool = False,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         bags = (classes, normalization, limits)
-        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, seed=seed)
-        self.validation = WellBags(validation, *bags, seed=seed) if len(validation) else None
+        self.train = WellBags(
+            train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, seed=seed, instances=instances
+        )
+        self.validation = WellBags(validation, *bags, seed=seed, instances=instances) if len(validation) else None
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
         self.bags_per_batch, self.num_workers = bags_per_batch, num_workers
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from cellpheno.components import describe
 from cellpheno.errors import InputError, Stopped
-from cellpheno.images.crops import read_pixels
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
+from cellpheno.training.instances import Cells, Instances
 from cellpheno.training.resume import ResumePoint, resume_point
 
 HISTORY = "history.csv"
@@ -109,6 +109,7 @@ def fit_fold(
     trainer: Callable[..., pl.Trainer],
     folder: Path,
     seed: int,
+    instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
     class_counts: Mapping[str, int] | None = None,
     resume: Path | None = None,
     start: Path | None = None,
@@ -138,6 +139,8 @@ def fit_fold(
     folder : Path
         Made where missing.
     seed : int
+    instances : Instances
+        Cells, fields, or features computed before.
     class_counts : mapping of str to int, optional
         Wells of each class in the training fold, also those without cells, which are not among the tables: what a well
         without cells is predicted from. None counts the tables.
@@ -166,7 +169,12 @@ def fit_fold(
     best = BestEpoch(patience)
     with reproducible(seed, threads), quiet():
         bags = data(
-            *(wells_train, wells_validation), classes=classes, normalization=normalization, limits=limits, seed=seed
+            *(wells_train, wells_validation),
+            classes=classes,
+            normalization=normalization,
+            limits=limits,
+            seed=seed,
+            instances=instances,
         )
         network = build_classifier(
             *(model, encoder, pooling),
@@ -195,9 +203,10 @@ def fit_fold(
     network.load_state_dict(best.weights)
     labels = [*wells_train["label"], *wells_validation["label"]]
     counts = class_counts or {name: labels.count(name) for name in classes}
-    crops = read_pixels(bags.train.wells["crops"].iloc[0], slice(0, 1))
+    first = instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1))
     parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
     parts["normalization"] = partial(type(normalization), **vars(normalization))
+    parts["instances"] = partial(type(instances), **vars(instances))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
@@ -210,8 +219,8 @@ def fit_fold(
         "class_counts": {name: int(counts[name]) for name in classes},
         "channels": list(channels),
         "pixel_size_um": pixel_size_um,
-        "crop_px": crops.shape[-1],
-        "dtype": str(crops.dtype),
+        "crop_px": first.shape[-1] if instances.same_size else None,
+        "dtype": str(first.dtype),
         "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
         "seed": seed,
         "threads": threads,

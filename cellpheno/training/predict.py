@@ -1,7 +1,7 @@
 """Predict wells one at a time, so that memory does not grow with the plate."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -10,18 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cellpheno.errors import InputError
-from cellpheno.images.crops import n_crops, read_crops
-from cellpheno.models.mil import BagOutput, MILClassifier
+from cellpheno.images.crops import Crops
+from cellpheno.models.mil import BagOutput, MILClassifier, flatten_positions
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.training.bags import Limits, Normalization, normalize
 from cellpheno.training.checkpoint import build, check_card
 from cellpheno.training.fit import reproducible
+from cellpheno.training.instances import Instances
 
 
 def predict_wells(
     model: MILClassifier, card: Mapping[str, Any], wells: pd.DataFrame, *, limits: Limits, threads: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict the class of each well and say what each of its cells had to do with it.
+    """Predict the class of each well and say what each of its cells or positions had to do with it.
 
     A well is read and encoded in pieces of one size and pooled as a whole, alone: what is said of it depends on no
     other well.
@@ -31,8 +32,8 @@ def predict_wells(
     model, card
         As `cellpheno.training.checkpoint.load_model` gives them.
     wells : DataFrame
-        Metadata_Plate, Metadata_Well, crops (path). Wells without cells get no row: what to say of them is no matter
-        of a model of cells.
+        Metadata_Plate, Metadata_Well, place (see `cellpheno.training.instances`). Wells without cells get no row: what
+        to say of them is no matter of a model of cells.
     limits : mapping of str to ndarray of shape (1, c, 2)
         Of each plate (`plate_limits` of all its wells, with the card's normalisation).
     threads : int
@@ -41,60 +42,83 @@ def predict_wells(
     Returns
     -------
     predictions : DataFrame
-        Metadata_Plate, Metadata_Well, pred, prob_<class>, logit_<class>, n_cells; score_<class> of a pooling of scores.
+        Metadata_Plate, Metadata_Well, pred, prob_<class>, logit_<class>; score_<class> of a pooling of scores.
     instances : DataFrame
-        Metadata_*, weight (sums to 1 in a well; nan where the pooling has none), logit_<class>. A row a cell, in the
-        order of site and object number.
+        Metadata_*, weight (sums to 1 in a well), logit_<class>. A row a cell, in the order of site and object number;
+        with a map of features a row a position, numbered row by row, and where its middle is in the field:
+        Location_Center_Y, Location_Center_X, in pixels of the level that the model reads.
 
     Raises
     ------
     InputError
-        If a plate has no limits, or crops differ in size, channels or dtype from those of training.
+        If a plate has no limits, or pictures differ in size, channels or dtype from those of training.
     """
     normalization: Normalization = build(card["normalization"])()
+    kind: Instances = build(card["instances"])()
     if normalization.scope == "plate" and (lost := sorted(set(wells[PLATE]) - set(limits))):
         raise InputError(*(f"plate {plate!r} has no limits for its normalisation" for plate in lost))
-    columns = [PLATE, WELL, "pred", *(f"{kind}_{name}" for kind in ("prob", "logit") for name in model.classes)]
+    columns = [PLATE, WELL, "pred", *(f"{k}_{name}" for k in ("prob", "logit") for name in model.classes)]
     predictions: list[dict[str, Any]] = []
     instances: list[pd.DataFrame] = []
     model.eval()
     with reproducible(0, threads), torch.inference_mode():
-        for plate, well, path in wells[[PLATE, WELL, "crops"]].itertuples(index=False):
-            n_cells = n_crops(path)
-            if n_cells:
-                pieces = _pieces(path, n_cells, model.piece, card)
+        for plate, well, place in wells[[PLATE, WELL, "place"]].itertuples(index=False):
+            if kind.count(place):
+                pieces = _pieces(kind, place, model.piece, card)
                 features, keys = _embed(model, pieces, str(plate), normalization, limits)
-                out = model.classify(features, torch.zeros(n_cells, dtype=torch.long), 1)
-                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model.classes), "n_cells": n_cells})
-                instances.append(_instance_rows(out, model.classes, {PLATE: plate, WELL: well}, keys))
-    table = pd.DataFrame(predictions, columns=None if predictions else [*columns, "n_cells"])
+                bag = torch.zeros(len(features), dtype=torch.long, device=features.device)
+                out = model.classify(features, bag, 1)
+                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model.classes)})
+                weights = model.weights(features, bag, 1)
+                instances.append(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
+    table = pd.DataFrame(predictions, columns=None if predictions else columns)
     cells = pd.concat(instances, ignore_index=True) if instances else _instance_columns(model.classes)
     return table, cells
 
 
-def _pieces(path: Any, n_cells: int, size: int, card: Mapping[str, Any]) -> Iterator[Any]:
-    """Crops of a well, piece by piece, each checked against the card."""
-    for start in range(0, n_cells, size):
-        crops = read_crops(path, slice(start, min(start + size, n_cells)))
+def _pieces(kind: Instances, place: str, size: int, card: Mapping[str, Any]) -> Iterator[Crops]:
+    """Pictures of a well, piece by piece, each checked against the card."""
+    n = kind.count(place)
+    for start in range(0, n, size):
+        crops = kind.read(place, slice(start, min(start + size, n)))
         channels, side = crops.pixels.shape[1], crops.pixels.shape[-1]
         if channels != len(card["channels"]):
-            raise InputError(f"{path}: {channels} channels; the model was trained with {card['channels']}")
+            raise InputError(f"{place}: {channels} channels; the model was trained with {card['channels']}")
         try:
-            check_card(card, crop_px=side, dtype=str(crops.pixels.dtype))
+            check_card(card, dtype=str(crops.pixels.dtype), **({"crop_px": side} if kind.same_size else {}))
         except InputError as fault:
-            raise InputError(*(f"{path}: {line}" for line in fault.faults)) from None
+            raise InputError(*(f"{place}: {line}" for line in fault.faults)) from None
         yield crops
 
 
 def _embed(
-    model: MILClassifier, pieces: Iterator[Any], plate: str, normalization: Normalization, limits: Limits
-) -> tuple[Tensor, NDArray[np.int32]]:
-    """Features (N, d) of a well's cells and their keys (N, 2): site, object number."""
+    model: MILClassifier, pieces: Iterator[Crops], plate: str, normalization: Normalization, limits: Limits
+) -> tuple[Tensor, pd.DataFrame]:
+    """Features (N, d) of a well's cells or positions, and the keys of each."""
     features, keys = [], []
     for crops in pieces:
-        features.append(model.embed(normalize(crops.pixels, plate, normalization, limits).to(model.device)))
-        keys.append(np.stack([crops.site, crops.object_number], axis=1))
-    return torch.cat(features), np.concatenate(keys)
+        found = model.embed(normalize(crops.pixels, plate, normalization, limits).to(model.device))
+        features.append(flatten_positions(found, torch.zeros(len(found), dtype=torch.long))[0])
+        keys.append(
+            pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number})
+            if found.ndim == 2
+            else _positions(crops.site, found.shape[2:], cast(int, model.encoder.stride))
+        )
+    return torch.cat(features), pd.concat(keys, ignore_index=True)
+
+
+def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: int) -> pd.DataFrame:
+    """Keys of the positions of some fields, row by row, and the middle of each in pixels of the image."""
+    n, (rows, columns) = len(site), shape
+    y, x = np.divmod(np.tile(np.arange(rows * columns), n), columns)
+    return pd.DataFrame(
+        {
+            SITE: np.repeat(site, rows * columns),
+            OBJECT: (y * columns + x + 1).astype(np.int32),
+            "Location_Center_Y": (y + 0.5) * stride - 0.5,
+            "Location_Center_X": (x + 0.5) * stride - 0.5,
+        }
+    )
 
 
 def _bag_row(out: BagOutput, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -113,15 +137,11 @@ def _columns(kind: str, classes: tuple[str, ...], values: Tensor) -> dict[str, f
 
 
 def _instance_rows(
-    out: BagOutput, classes: tuple[str, ...], metadata: dict[str, str], keys: NDArray[np.int32]
+    out: BagOutput, weights: Tensor, classes: tuple[str, ...], metadata: dict[str, str], keys: pd.DataFrame
 ) -> pd.DataFrame:
-    """Cells of one well, a row each, sorted by site and object number."""
-    weights = out.instance_weights
-    table = pd.DataFrame(metadata, index=range(len(keys)))
-    table[SITE], table[OBJECT] = keys[:, 0], keys[:, 1]
-    table["weight"] = np.full(len(keys), np.nan) if weights is None else weights.double().cpu().numpy()
-    if out.instance_logits is not None:
-        table[[f"logit_{name}" for name in classes]] = out.instance_logits.double().cpu().numpy()
+    """Instances of one well, a row each, sorted by site and object number."""
+    table = keys.assign(**metadata)[[*metadata, *keys]].assign(weight=weights.double().cpu().numpy())
+    table[[f"logit_{name}" for name in classes]] = out.instance_logits.double().cpu().numpy()
     return table.sort_values([SITE, OBJECT])
 
 

@@ -43,7 +43,9 @@ def test_features_equal_those_of_another_implementation(pretrained):
     # by efficientnet-lite-pytorch 0.1.0 with the same weights
     image = (torch.arange(3 * 64 * 96) % 255 / 255).reshape(1, 3, 64, 96)
     with torch.no_grad():
-        maps = pretrained.features(image)
+        pretrained.pooled = False
+        maps = pretrained(image)
+        pretrained.pooled = True
     assert maps.shape == (1, 1280, 2, 3)
     assert maps.mean((2, 3)).norm().item() == pytest.approx(38.92576, rel=1e-4)
     assert maps[0, :, 1, 2].norm().item() == pytest.approx(40.1455, rel=1e-4)

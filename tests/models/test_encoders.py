@@ -56,20 +56,33 @@ def test_kraus_net_has_the_layers_that_it_tells():
     assert [(layer.kernel_size[0], layer.in_channels, layer.out_channels) for layer in layers] == sizes
 
 
+def test_small_resnet_keeps_its_map_and_learns_from_large_pictures():
+    encoder = SmallResNet(n_channels=2, width=8, pooled=False).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 2, 256, 250).contiguous(memory_format=torch.channels_last)
+    for _ in range(3):  # a fault of the convolutions showed from the second step on
+        maps = encoder(images)
+        maps.square().mean().backward()
+    assert maps.shape == (2, encoder.n_features, 256 // encoder.stride, -(-250 // encoder.stride))
+    shortcut = encoder.blocks[0].shortcut
+    strided = torch.nn.functional.conv2d(images[:, :1].repeat(1, 8, 1, 1), shortcut.weight, stride=2)
+    torch.testing.assert_close(shortcut(images[:, :1].repeat(1, 8, 1, 1)[:, :, ::2, ::2]), strided)
+
+
 @pytest.mark.parametrize("shrink", [1, 2, 3])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 33), (5, 1)])
 def test_kraus_net_maps_a_field_of_any_size(shrink, height, width):
-    encoder = KrausNet(n_channels=2, shrink=shrink).eval()
+    encoder = KrausNet(n_channels=2, shrink=shrink, pooled=False).eval()
     images = torch.rand(2, 2, height, width)
-    maps = encoder.features(images)
+    maps = encoder(images)
     assert maps.shape == (2, 1000, -(-height // (16 * shrink)), -(-width // (16 * shrink)))
+    encoder.pooled = True
     torch.testing.assert_close(encoder(images), maps.flatten(2).mean(2))
 
 
 def test_kraus_net_moves_its_map_with_the_field():
-    encoder = KrausNet(n_channels=1, shrink=2).eval()
+    encoder = KrausNet(n_channels=1, shrink=2, pooled=False).eval()
     field = torch.rand(1, 1, 448, 96)
-    maps, moved = encoder.features(field), encoder.features(field.roll(64, 2))  # 64 pixels: two positions
+    maps, moved = encoder(field), encoder(field.roll(64, 2))  # 64 pixels: two positions
     # a position sees 134 pixels: three positions from a border or from the seam it sees the shift alone
     torch.testing.assert_close(moved[:, :, 5:11], maps[:, :, 3:9], atol=1e-4, rtol=1e-4)
 

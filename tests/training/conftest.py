@@ -49,7 +49,7 @@ def write_well(folder, name, pattern, n_cells, rng, share=0.3):
     crops = Crops(pixels, np.ones(n_cells, np.int32), number, np.zeros(n_cells, bool))
     path = folder / f"{name}.zarr"
     write_crops(path, crops, plate="P1", well=name)
-    row = {"Metadata_Plate": "P1", "Metadata_Well": name, "crops": str(path), "label": pattern}
+    row = {"Metadata_Plate": "P1", "Metadata_Well": name, "place": str(path), "label": pattern}
     return {**row, "responders": frozenset(number[responds].tolist())}
 
 

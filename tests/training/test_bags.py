@@ -40,9 +40,9 @@ def bags(plate, recipe):
 
 def test_a_bag_is_the_stretched_crops_of_its_window(bags, plate, recipe):
     bag = bags[(3, 0)]
-    parts = [read_crops(plate["crops"][0], part).pixels for part in window(int(bags.sizes[0]), 16, 2**31, 3)]
+    parts = [read_crops(plate["place"][0], part).pixels for part in window(int(bags.sizes[0]), 16, 2**31, 3)]
     assert bag.instances.shape == (16, *parts[0].shape[1:])
-    everything = read_crops(plate["crops"][0]).pixels
+    everything = read_crops(plate["place"][0]).pixels
     low, high = recipe.limits["P1"][0].T[:, :, None, None]
     expected = torch.from_numpy((everything.astype(np.float32) - low) / (high - low)).clamp_max(3.0)
     distance = (bag.instances[:, None] - expected[None]).abs().amax((2, 3, 4))  # (16, n)
@@ -71,7 +71,7 @@ def test_all_faults_are_told_at_once(plate, recipe):
 
 
 def test_wells_without_any_cell_are_refused(plate, recipe):
-    with pytest.raises(InputError, match="no cell in any of 1 wells"):
+    with pytest.raises(InputError, match="no cell or field in any of 1 wells"):
         WellBags(plate[plate["Metadata_Well"] == "D01"], recipe.classes, recipe.normalization, recipe.limits)
 
 
@@ -114,7 +114,7 @@ def test_limits_are_a_plates_own_and_follow_seed_not_order(plate):
     assert set(limits) == {"P1", "P2"}
     assert all(np.array_equal(limits[name], again[name]) for name in limits)
     assert np.array_equal(plate_limits(plate, stretch, seed=0, wells_per_plate=4)["P1"], limits["P1"])
-    pixels = np.concatenate([read_crops(path).pixels for path in plate["crops"][:9]])
+    pixels = np.concatenate([read_crops(path).pixels for path in plate["place"][:9]])
     whole = plate_limits(plate.iloc[:9], stretch, seed=0)["P1"]
     assert np.array_equal(whole, stretch.limits(pixels))
 

@@ -7,6 +7,7 @@ import pytest
 from cellpheno.errors import InputError
 from cellpheno.models.encoders import SmallResNet
 from cellpheno.training.checkpoint import build, check_card, load_model
+from cellpheno.training.instances import Cells
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def test_the_card_says_what_the_model_is_for(trained, recipe):
         "_partial_": True,
         "width": 8,
         "depth": 2,
+        "pooled": True,
     }
+    assert build(card["instances"])() == Cells()
 
 
 def test_every_flipped_byte_of_the_weights_is_found(copy):

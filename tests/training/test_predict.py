@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cellpheno.errors import InputError
-from cellpheno.images.crops import Crops, read_crops, write_crops
+from cellpheno.images.crops import Crops, n_crops, read_crops, write_crops
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.predict import predict_wells
 
@@ -18,7 +18,7 @@ def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
     wells = plate.iloc[[0, 12]]
     predictions, instances = predict_wells(*model, wells, limits=recipe.limits)
     for (_, row), (_, well) in zip(predictions.iterrows(), wells.iterrows(), strict=True):
-        pixels = read_crops(well["crops"]).pixels
+        pixels = read_crops(well["place"]).pixels
         instances_in = recipe.normalization(pixels, recipe.limits["P1"])
         with torch.no_grad():
             out = model.model(instances_in, torch.zeros(len(pixels), dtype=torch.long), 1)
@@ -26,7 +26,10 @@ def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
             out.logits[0].tolist(), abs=1e-4
         )
         cells = instances[instances["Metadata_Well"] == well["Metadata_Well"]]
-        assert cells["weight"].to_numpy() == pytest.approx(out.instance_weights.numpy(), abs=1e-5)
+        with torch.no_grad():
+            bag = torch.zeros(len(pixels), dtype=torch.long)
+            weights = model.model.weights(model.model.embed(instances_in), bag, 1)
+        assert cells["weight"].to_numpy() == pytest.approx(weights.numpy(), abs=1e-5)
 
 
 def test_what_is_said_of_a_well_depends_on_no_other_well(model, plate, recipe):
@@ -40,14 +43,14 @@ def test_what_is_said_of_a_well_depends_on_no_other_well(model, plate, recipe):
 def test_columns_and_sums(model, plate, recipe):
     predictions, instances = predict_wells(*model, plate.iloc[:4], limits=recipe.limits)
     kinds = [f"{kind}_{name}" for kind in ("prob", "logit") for name in recipe.classes]
-    assert list(predictions) == ["Metadata_Plate", "Metadata_Well", "pred", *kinds, "n_cells"]
+    assert list(predictions) == ["Metadata_Plate", "Metadata_Well", "pred", *kinds]
     assert np.allclose(predictions[kinds[:3]].sum(axis=1), 1, atol=1e-12)
     best = predictions[kinds[:3]].idxmax(axis=1).str.removeprefix("prob_")
     assert (best == predictions["pred"]).all()
     keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_ObjectNumber"]
     assert list(instances) == [*keys, "weight", *kinds[3:]]
     assert np.allclose(instances.groupby("Metadata_Well")["weight"].sum(), 1, atol=1e-6)
-    assert instances.groupby("Metadata_Well").size().tolist() == predictions["n_cells"].tolist()
+    assert instances.groupby("Metadata_Well").size().tolist() == [n_crops(path) for path in plate["place"][:4]]
     assert not instances[keys].duplicated().any()
 
 
@@ -73,7 +76,7 @@ def test_plate_without_limits_is_refused(model, plate):
     ],
 )
 def test_other_crops_are_refused_with_the_file(model, plate, recipe, tmp_path, change, message):
-    crops = read_crops(plate["crops"][0])
+    crops = read_crops(plate["place"][0])
     write_crops(tmp_path / "A01.zarr", Crops(change(crops.pixels), *crops[1:]))
     with pytest.raises(InputError, match=rf"A01\.zarr: {message}"):
-        predict_wells(*model, plate.iloc[:1].assign(crops=str(tmp_path / "A01.zarr")), limits=recipe.limits)
+        predict_wells(*model, plate.iloc[:1].assign(place=str(tmp_path / "A01.zarr")), limits=recipe.limits)

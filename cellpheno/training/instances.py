@@ -1,0 +1,185 @@
+"""What the instances of a well are and where they stand: its cells, its whole fields, or features computed before.
+
+Each kind offers the same, so that bags, training and prediction need not know which one it is:
+
+- ``step``: the step of the ledger that wrote what is read.
+- ``same_size``: whether all pictures must be as large as those of training.
+- ``place(plate, well)``: where the instances of a well stand; what all the following take.
+- ``optics(plate)``: names of the channels, and the size of a pixel in micrometres (None: unknown).
+- ``count(place)``, ``pixels(place, part)``, ``read(place, part)``: number of instances, a slice of their pixels
+  (n, c, y, x), the same with site, object number and border flag.
+- ``sample(place)``: some pixels (n, c, y, x) from which grey levels are estimated.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellpheno.errors import InputError
+from cellpheno.images.crops import Crops, n_crops, read_attributes, read_crops, read_pixels
+from cellpheno.plates.plate import Field, Plate, open_plate
+
+Optics = tuple[tuple[str, ...], float | None]
+Place = str | Path
+
+
+class Instances(Protocol):
+    """What the head of this file tells."""
+
+    @property
+    def step(self) -> str: ...  # noqa: D102
+    @property
+    def same_size(self) -> bool: ...  # noqa: D102
+    def place(self, plate: Plate, well: str) -> Path: ...  # noqa: D102
+    def optics(self, plate: Plate) -> Optics: ...  # noqa: D102
+    def count(self, place: Place) -> int: ...  # noqa: D102
+    def pixels(self, place: Place, part: slice) -> NDArray[Any]: ...  # noqa: D102
+    def read(self, place: Place, part: slice) -> Crops: ...  # noqa: D102
+    def sample(self, place: Place) -> NDArray[Any]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a well, cut out by ``cellpheno crop``.
+
+    Examples
+    --------
+    >>> Cells().step
+    'crop'
+    """
+
+    step: ClassVar[str] = "crop"
+    same_size: ClassVar[bool] = True
+
+    def place(self, plate: Plate, well: str) -> Path:
+        """Crops of a well."""
+        return plate.folder / "crops" / f"{well}.zarr"
+
+    def optics(self, plate: Plate) -> Optics:
+        """Channels and pixel size of the plate."""
+        return plate.channels, plate.pixel_size_um
+
+    def count(self, place: Place) -> int:
+        """Count the cells."""
+        return n_crops(place)
+
+    def pixels(self, place: Place, part: slice) -> NDArray[Any]:
+        """Pixels (n, c, y, x) of some cells."""
+        return read_pixels(place, part)
+
+    def read(self, place: Place, part: slice) -> Crops:
+        """Some cells with their keys."""
+        return read_crops(place, part)
+
+    def sample(self, place: Place) -> NDArray[Any]:
+        """Pixels of the first 64 cells, which stand in random order."""
+        return read_pixels(place, slice(0, 64))
+
+
+@dataclass(frozen=True)
+class Embedded(Cells):
+    """Features of the cells of a well, computed once by ``cellpheno embed``: a feature is a channel of one pixel.
+
+    Parameters
+    ----------
+    name : str
+        Of the embedding.
+
+    Examples
+    --------
+    >>> Embedded("imagenet").step
+    'embed_imagenet'
+    """
+
+    name: str = "default"
+
+    @property
+    def step(self) -> str:  # type: ignore[override]
+        """Step of the ledger."""
+        return f"embed_{self.name}"
+
+    def place(self, plate: Plate, well: str) -> Path:
+        """Features of a well."""
+        return plate.folder / "features" / self.name / f"{well}.zarr"
+
+    def optics(self, plate: Plate) -> Optics:
+        """Names of the features; they have no pixel size.
+
+        Raises
+        ------
+        InputError
+            If the plate has no such features.
+        """
+        folder = plate.folder / "features" / self.name
+        first = next(iter(sorted(folder.glob("*.zarr"))), None)
+        if first is None:
+            raise InputError(
+                f"{folder} holds no features; run: cellpheno embed plate={plate.path} embedding={self.name}"
+            )
+        return tuple(read_attributes(first)["features"]), None
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Whole fields, read from the plate itself: nothing is segmented, nothing is cut out.
+
+    Parameters
+    ----------
+    level : int
+        Level of the image pyramid: 0 is full size, each next one half of it.
+
+    Examples
+    --------
+    >>> Fields(level=1).step
+    'import_plate'
+    """
+
+    level: int = 0
+    step: ClassVar[str] = "import_plate"
+    same_size: ClassVar[bool] = False
+
+    def place(self, plate: Plate, well: str) -> Path:
+        """Where the well is: the plate's folder, then the well's name."""
+        return plate.path / well
+
+    def optics(self, plate: Plate) -> Optics:
+        """Channels, and the pixel size at this level."""
+        size = plate.pixel_size_um
+        return plate.channels, None if size is None else size * 2**self.level
+
+    def count(self, place: Place) -> int:
+        """Count the fields."""
+        return len(_fields(place))
+
+    def pixels(self, place: Place, part: slice) -> NDArray[Any]:
+        """Pixels (n, c, y, x) of some fields of the well.
+
+        Raises
+        ------
+        InputError
+            If the level is not there, or the fields differ in size.
+        """
+        fields = _fields(place)[part]
+        images = [field.read(level=self.level) for field in fields]
+        if len({image.shape for image in images}) > 1:
+            told = [f"site {f.site}: {i.shape[1]} x {i.shape[2]}" for f, i in zip(fields, images, strict=True)]
+            raise InputError(f"{place}: the fields of a well must be of one size, here {', '.join(told)}")
+        return np.stack(images)
+
+    def read(self, place: Place, part: slice) -> Crops:
+        """Some fields with their sites; a field's object number is 0."""
+        pixels = self.pixels(place, part)
+        site = np.array([field.site for field in _fields(place)[part]], np.int32)
+        return Crops(pixels, site, np.zeros_like(site), np.zeros(len(site), bool))
+
+    def sample(self, place: Place) -> NDArray[Any]:
+        """Every fourth pixel in y and in x of the first four fields."""
+        return self.pixels(place, slice(0, 4))[..., ::4, ::4]
+
+
+def _fields(place: Place) -> tuple[Field, ...]:
+    path = Path(place)
+    return open_plate(path.parent).well(path.name).fields
