@@ -1,6 +1,8 @@
 """Crops to cached features: an encoder that no longer learns sees every cell once, however many trainings follow."""
 
 import functools
+import hashlib
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import Record, input_hashes
 from cellpheno.components import describe
 from cellpheno.errors import InputError
-from cellpheno.images.crops import n_crops, read_pixels, write_crops
+from cellpheno.images.crops import write_crops
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.plates.plate import Plate, open_plate
@@ -26,6 +28,7 @@ from cellpheno.stages.well_steps import do_wells, records_after
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
 from cellpheno.training.embed import embed_well, fixed_encoder, weights_hash
+from cellpheno.training.instances import Cells, Embedded
 
 Component = Callable[..., Any]
 log = logging.getLogger("cellpheno")
@@ -76,15 +79,15 @@ def embed(
     opened = open_plate(plate)
     records = records_after(opened, "crop", wells)
     source = _source(opened, encoder, normalization, start)
-    limits = _limits(opened, source.normalization)
-    places = {well: opened.folder / "features" / embedding / f"{well}.zarr" for well in records}
-    work = functools.partial(_embed_well, opened, source, limits, threads=threads)
+    limits = grey_limits(_cropped(opened), source.normalization, Cells())
+    kind = Embedded(embedding)
+    work = functools.partial(_embed_well, opened, kind, source, limits, threads=threads)
     jobs = [
-        Job(well, _key(record, source, limits, threads), functools.partial(work, well, places[well]))
+        Job(well, _key(record, source, limits, threads), functools.partial(work, well))
         for well, record in records.items()
     ]
     serial = functools.partial(engine, workers=1)  # the network has the cores that `threads` names
-    return do_wells(f"embed_{embedding}", opened, jobs, serial, opened.folder / "features" / embedding)
+    return do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
 
 
 def _source(plate: Plate, encoder: Component, normalization: Component, start: Path | None) -> Source:
@@ -109,22 +112,18 @@ def _source(plate: Plate, encoder: Component, normalization: Component, start: P
 
 def _crops_of(plate: Plate) -> dict[str, Any]:
     """Side and dtype of the plate's crops, as a card has them; nothing where no well has a cell."""
-    for path in _all_crops(plate).values():
-        if n_crops(path):
-            pixels = read_pixels(path, slice(0, 1))
+    for place in _cropped(plate)["place"]:
+        if Cells().count(place):
+            pixels = Cells().pixels(place, slice(0, 1))
             return {"crop_px": pixels.shape[-1], "dtype": str(pixels.dtype)}
     return {}
 
 
-def _all_crops(plate: Plate) -> dict[str, Path]:
-    return {well: plate.folder / "crops" / f"{well}.zarr" for well in records_after(plate, "crop", None)}
-
-
-def _limits(plate: Plate, normalization: Normalization) -> dict[str, NDArray[np.float32]]:
-    """Limits of the plate from all its cropped wells, whichever are embedded."""
-    crops = _all_crops(plate)
-    table = {PLATE: [plate.name] * len(crops), WELL: list(crops), "crops": [str(path) for path in crops.values()]}
-    return grey_limits(pd.DataFrame(table), normalization)
+def _cropped(plate: Plate) -> pd.DataFrame:
+    """Well table of all cropped wells, whichever are embedded: the plate's grey levels rest on all."""
+    wells = list(records_after(plate, "crop", None))
+    places = [str(Cells().place(plate, well)) for well in wells]
+    return pd.DataFrame({PLATE: [plate.name] * len(wells), WELL: wells, "place": places})
 
 
 def _key(record: Record, source: Source, limits: Mapping[str, NDArray[np.float32]], threads: int) -> str:
@@ -139,19 +138,32 @@ def _key(record: Record, source: Source, limits: Mapping[str, NDArray[np.float32
 
 def _embed_well(
     plate: Plate,
+    embedded: Embedded,
     source: Source,
     limits: Mapping[str, NDArray[np.float32]],
     well: str,
-    path: Path,
     *,
     threads: int,
 ) -> Result:
     """Encode and store the cells of one well."""
-    crops = plate.folder / "crops" / f"{well}.zarr"
-    features = embed_well(source.network, crops, plate.name, source.normalization, limits, threads=threads)
-    grey = limits[plate.name].tolist() if plate.name in limits else None
-    about = {"plate": plate.name, "well": well, "channels": list(plate.channels), "limits": grey, **source.about}
+    place, path = Cells().place(plate, well), embedded.place(plate, well)
+    features = embed_well(source.network, place, plate.name, source.normalization, limits, threads=threads)
+    n, d = features.pixels.shape[:2]
+    about = {"plate": plate.name, "well": well, "channels": list(plate.channels), **source.about}
+    about["limits"] = limits[plate.name].tolist() if plate.name in limits else None
+    about["features"] = feature_names(source.about, d)
     with commit_folder(path) as temporary:
         write_crops(temporary, features, **about)
-    n, d = features.pixels.shape[:2]
     return Result("done", [p for p in path.rglob("*") if p.is_file()], (), {"n_embedded": n, "n_features": d})
+
+
+def feature_names(about: Mapping[str, Any], n: int) -> list[str]:
+    """Names of features that tell their source apart: a model of one encoder's features refuses those of another.
+
+    Examples
+    --------
+    >>> feature_names({"weights_sha256": "0f"}, 2)
+    ['2e1cb4a3_0000', '2e1cb4a3_0001']
+    """
+    source = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    return [f"{source}_{i:04d}" for i in range(n)]

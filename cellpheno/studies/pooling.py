@@ -5,13 +5,14 @@ treated wells, the rest of control wells. Axes: n cells, B bags, K classes, d fe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -21,7 +22,7 @@ from cellpheno.errors import InputError
 from cellpheno.images.crops import read_pixels
 from cellpheno.models.finetune import parameter_groups
 from cellpheno.models.mil import MILClassifier, build_classifier
-from cellpheno.names import WELL
+from cellpheno.names import PLATE, WELL
 from cellpheno.seeds import derived_seed
 from cellpheno.training.fit import reproducible
 
@@ -49,10 +50,10 @@ def read_cells(wells: pd.DataFrame, classes: Sequence[str]) -> Cells:
     Parameters
     ----------
     wells : DataFrame
-        Metadata_Well, label, crops (path of the well's features).
+        Metadata_Well, label, place (path of the well's features).
     classes : sequence of str
     """
-    pixels = [read_pixels(path) for path in wells["crops"]]  # (n, d, 1, 1) each
+    pixels = [read_pixels(path) for path in wells["place"]]  # (n, d, 1, 1) each
     sizes = [len(part) for part in pixels]
     positions = [list(classes).index(label) for label in wells["label"]]
     features = torch.from_numpy(np.concatenate(pixels).reshape(sum(sizes), -1).astype(np.float32))
@@ -156,6 +157,31 @@ def _batch(cells: Cells, bags: Bags, chosen: NDArray[np.intp]) -> tuple[Tensor, 
     return cells.features[rows][:, :, None, None], bag, len(chosen)
 
 
+def project(cells: Cells, others: Cells, components: int | None, seed: int) -> tuple[Cells, Cells]:
+    """Keep the principal components of scaled features, found in ``cells`` alone and without labels.
+
+    Thousands of features of a few thousand cells are mostly directions in which no class differs; a model learns
+    faster, and less by heart, from those in which cells differ most.
+
+    Parameters
+    ----------
+    cells, others : Cells
+        Of training and of test wells.
+    components : int or None
+        None: all features as they are.
+    seed : int
+        Of the random projection behind the decomposition (Halko, Martinsson, Tropp 2011, doi:10.1137/090771806).
+    """
+    if components is None:
+        return cells, others
+    mean, spread = cells.features.mean(0), cells.features.std(0).clamp(min=1e-6)
+    n = min(components, *cells.features.shape)
+    torch.manual_seed(seed)
+    axes = torch.pca_lowrank((cells.features - mean) / spread, q=min(n + 10, *cells.features.shape), niter=4)[2][:, :n]
+    first, second = (part._replace(features=((part.features - mean) / spread) @ axes) for part in (cells, others))
+    return first, second
+
+
 def study_unit(
     wells: pd.DataFrame,
     *,
@@ -168,11 +194,12 @@ def study_unit(
     pooling: Callable[..., nn.Module],
     optimizer: Callable[..., torch.optim.Optimizer],
     scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None,
-    rates: Sequence[float],
-    test: float = 0.4,
+    rates: Sequence[float] = (0.001, 0.004, 0.016),
+    test: float = 0.375,
+    components: int | None = 64,
     cells_per_bag: int = 100,
     bags_per_class: int = 20,
-    epochs: int = 30,
+    epochs: int = 20,
     bags_per_batch: int = 10,
     threads: int = 1,
 ) -> dict[str, Any]:
@@ -185,7 +212,7 @@ def study_unit(
     Parameters
     ----------
     wells : DataFrame
-        Metadata_Plate, Metadata_Well, label, crops (path of the well's features). All cells of treated wells respond.
+        Metadata_Plate, Metadata_Well, label, place (path of the well's features). All cells of treated wells respond.
     classes : sequence of str
     control : str
         The class whose cells fill the bags.
@@ -197,7 +224,9 @@ def study_unit(
     rates : sequence of float
         Learning rates to choose from.
     test : float
-        Fraction of the wells of each class that are held out.
+        Fraction of the wells of each class that are held out, and of the rest to choose the rate.
+    components : int or None
+        Principal components of the features that are learned from.
     cells_per_bag, bags_per_class, epochs, bags_per_batch : int
     threads : int
         CPU threads; part of the result, since sums round differently.
@@ -207,37 +236,85 @@ def study_unit(
     dict
         macro_auroc, balanced_accuracy, log_loss, learning_rate, and inner_auroc_<rate> of each rate.
     """
-    held = inner_split(wells, test, derived_seed(seed, "test"))
-    kept = wells.drop(index=held.index)
-    inner_held = inner_split(kept, test, derived_seed(seed, "inner"))
-    composition = {"fraction": fraction, "cells_per_bag": cells_per_bag, "bags_per_class": bags_per_class}
+    position = list(classes).index(control)
 
-    def bags_of(part: pd.DataFrame, name: str) -> tuple[Cells, Bags]:
-        cells = read_cells(part, classes)
-        own = derived_seed(seed, name, str(fraction))
-        return cells, compose_bags(cells, len(classes), list(classes).index(control), **composition, seed=own)
+    def composed(cells: Cells, name: str) -> Bags:
+        return compose_bags(
+            *(cells, len(classes), position),
+            fraction=fraction,
+            cells_per_bag=cells_per_bag,
+            bags_per_class=bags_per_class,
+            seed=derived_seed(seed, name, str(fraction)),
+        )
 
-    def scored(fit: tuple[Cells, Bags], on: tuple[Cells, Bags], rate: float) -> dict[str, float]:
+    def scored(fit: Cells, on: Cells, stage: str, rate: float) -> dict[str, float]:
         torch.manual_seed(seed)
         network = build_classifier(
             *(model, encoder, pooling),
             classes=classes,
-            n_channels=fit[0].features.shape[1],
+            n_channels=fit.features.shape[1],
             optimizer=partial(optimizer, lr=rate),
             scheduler=scheduler,
         )
-        fit_bags(network, *fit, epochs=epochs, bags_per_batch=bags_per_batch, seed=seed)
-        found = score(bag_logits(network, *on), on[1].label, np.ones((1, len(on[1].label)))).overall
+        bags = composed(fit, f"{stage} train")
+        fit_bags(network, fit, bags, epochs=epochs, bags_per_batch=bags_per_batch, seed=seed)
+        held = composed(on, f"{stage} test")
+        found = score(bag_logits(network, on, held), held.label, np.ones((1, len(held.label)))).overall
         return {name: float(value[0]) for name, value in found.items()}
 
     with reproducible(seed, threads):
-        inner = bags_of(kept.drop(index=inner_held.index), "inner train"), bags_of(inner_held, "inner test")
-        tried = {rate: scored(*inner, rate) for rate in rates} if len(rates) > 1 else {}
+        rows = tuple(wells[[PLATE, WELL, "label", "place"]].itertuples(index=False, name=None))
+        inner, outer = _dealt(rows, tuple(classes), test, components, seed)
+        tried = {rate: scored(*inner, "inner", rate) for rate in rates} if len(rates) > 1 else {}
         best = max(tried, key=lambda rate: _goodness(tried[rate])) if tried else rates[0]
-        result = scored(bags_of(kept, "train"), bags_of(held, "test"), best)
+        result = scored(*outer, "outer", best)
     measures = {name: result[name] for name in ("macro_auroc", "balanced_accuracy", "log_loss")}
     return {**measures, "learning_rate": best, **{f"inner_auroc_{r:g}": s["macro_auroc"] for r, s in tried.items()}}
 
 
+@lru_cache(maxsize=2)  # all poolings and fractions of a seed share its cells
+def _dealt(
+    rows: tuple[tuple[str, ...], ...], classes: tuple[str, ...], test: float, components: int | None, seed: int
+) -> tuple[tuple[Cells, Cells], tuple[Cells, Cells]]:
+    """Cells to choose the rate with (training, test), and cells to score with (training, test), of disjoint wells."""
+    wells = pd.DataFrame(list(rows), columns=[PLATE, WELL, "label", "place"])
+    held = inner_split(wells, test, derived_seed(seed, "test"))
+    kept = wells.drop(index=held.index)
+    inner_held = inner_split(kept, test, derived_seed(seed, "inner"))
+    pairs = ((kept.drop(index=inner_held.index), inner_held), (kept, held))
+    inner, outer = (project(read_cells(a, classes), read_cells(b, classes), components, seed) for a, b in pairs)
+    return inner, outer
+
+
 def _goodness(scores: Mapping[str, float]) -> tuple[float, float]:
     return scores["macro_auroc"], -scores["log_loss"]
+
+
+def over_seeds(table: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame:
+    """Mean of each pooling at each fraction over seeds, with Student's interval of that mean.
+
+    Seeds deal the same wells anew, so the interval tells of dealing, composition and start, not of other plates.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns pooling, fraction, seed and the metric.
+    metric : str
+    level : float
+
+    Returns
+    -------
+    DataFrame
+        pooling, fraction, value, low, high, n; with one seed the interval is nan.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"pooling": "mean", "fraction": 0.5, "seed": [0, 1, 2], "auroc": [0.7, 0.8, 0.9]})
+    >>> over_seeds(table, "auroc").round(3).values.tolist()  # 0.8 +- 4.303 * 0.1 / sqrt(3)
+    [['mean', 0.5, 0.8, 0.552, 1.048, 3]]
+    """
+    groups = table.groupby(["pooling", "fraction"], sort=True)[metric]
+    value, n = groups.mean(), groups.size()
+    half = student.ppf((1 + level) / 2, n - 1) * groups.std() / np.sqrt(n)
+    found = pd.DataFrame({"value": value, "low": value - half, "high": value + half, "n": n})
+    return found.reset_index()
