@@ -187,6 +187,42 @@ class KrausNet(nn.Module):
         return maps.mean((2, 3)) if self.pooled else maps
 
 
+class Features(nn.Module):
+    """For features that another encoder made (`cellpheno.training.embed`): a feature is a channel of a one-pixel crop.
+
+    Each feature is scaled to mean 0 and variance 1: by the batch in training, by the average over all training batches
+    in evaluation. A hidden layer with a ReLU may follow.
+
+    Parameters
+    ----------
+    n_channels : int
+        Features that come in.
+    hidden : int or None
+        Units of the hidden layer; None: there is none, and the head and the pooling see the scaled features.
+
+    Examples
+    --------
+    >>> encoder = Features(n_channels=1280, hidden=64)
+    >>> encoder(torch.zeros(2, 1280, 1, 1)).shape, Features(n_channels=1280).n_features
+    (torch.Size([2, 64]), 1280)
+    """
+
+    def __init__(self, n_channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        # Features do not move while they are trained on, so all batches weigh alike in the average (momentum=None).
+        self.scale = nn.BatchNorm1d(n_channels, affine=False, momentum=None)
+        self.layer = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(n_channels, hidden), nn.ReLU())
+        self.n_features = n_channels if hidden is None else hidden
+        he_start(self.modules())
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """One-pixel crops (N, c, 1, 1) to features (N, d)."""
+        if crops.shape[2:] != (1, 1):
+            y, x = crops.shape[2:]
+            raise ValueError(f"crops of {y} x {x} pixels; this encoder wants cached features, crops of 1 x 1")
+        return cast(Tensor, self.layer(self.scale(crops.flatten(1))))
+
+
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
 

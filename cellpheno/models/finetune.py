@@ -38,8 +38,8 @@ def start_from(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     >>> bool((three.weight.sum(1) - two.weight.sum(1)).abs().max() < 1e-6)
     True
     """
-    first, own = next((name, weight) for name, weight in module.named_parameters() if weight.ndim == 4)
-    adapted = {first: adapt_channels(weights[first], own.shape[1])} if first in weights else {}
+    first = [(name, weight) for name, weight in module.named_parameters() if weight.ndim == 4][:1]
+    adapted = {name: adapt_channels(weights[name], own.shape[1]) for name, own in first if name in weights}
     module.load_state_dict({**weights, **adapted})
 
 

@@ -96,6 +96,28 @@ class PerCrop:
         return _stretch(crops, limits, ceiling=1.0)
 
 
+@dataclass(frozen=True)
+class Unchanged:
+    """Leave numbers as they are, for features that are cached.
+
+    Examples
+    --------
+    >>> features = np.array([[-2.0, 7.0]], np.float32).reshape(1, 2, 1, 1)
+    >>> Unchanged()(features, Unchanged().limits(features)).flatten().tolist()
+    [-2.0, 7.0]
+    """
+
+    scope: ClassVar[str] = "crop"
+
+    def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Limits (n, c, 2) of 0 and 1, between which nothing changes."""
+        return np.broadcast_to(np.array([0.0, 1.0], np.float32), (*crops.shape[:2], 2))
+
+    def __call__(self, crops: NDArray[np.generic], limits: NDArray[np.float32]) -> Tensor:
+        """Crops (n, c, y, x) to a float32 tensor of the same numbers."""
+        return torch.from_numpy(np.ascontiguousarray(crops, np.float32))
+
+
 def augment(
     crops: Tensor,
     generator: torch.Generator,

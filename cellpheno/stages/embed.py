@@ -1,0 +1,169 @@
+"""Crops to cached features: an encoder that no longer learns sees every cell once, however many trainings follow."""
+
+import functools
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import nn
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import Record, input_hashes
+from cellpheno.components import describe
+from cellpheno.errors import InputError
+from cellpheno.images.crops import write_crops
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import commit_folder
+from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.well_steps import do_wells, records_after
+from cellpheno.training.bags import Normalization
+from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
+from cellpheno.training.embed import embed_well, fixed_encoder, weights_hash
+from cellpheno.training.instances import Cells, Embedded
+
+Component = Callable[..., Any]
+log = logging.getLogger("cellpheno")
+
+
+class Source(NamedTuple):
+    """What makes the features, and what stands beside them to say so."""
+
+    network: nn.Module
+    normalization: Normalization
+    about: dict[str, Any]
+
+
+def embed(
+    plate: Path,
+    encoder: Component,
+    normalization: Component,
+    engine: Callable[..., Outcome],
+    wells: Sequence[str] | None = None,
+    embedding: str = "default",
+    start: Path | None = None,
+    threads: int = 2,
+) -> Outcome:
+    """Turn every crop into features once, with an encoder that no longer learns, and store them a well.
+
+    Parameters
+    ----------
+    plate : Path
+        The OME-Zarr plate, cropped.
+    encoder : callable
+        The network that turns a crop into features; it must come with weights, as efficientnet_lite0 does.
+    normalization : callable
+        How raw pixels become the network's input.
+    engine : callable
+        Where the work runs.
+    wells : sequence of str, optional
+        Only these wells: names or rectangles such as B03-D06.
+    embedding : str
+        Name of these features: letters, digits, - and _. Several stand side by side.
+    start : Path, optional
+        Folder of a trained model whose encoder and normalisation are used in place of the chosen ones; it must not have
+        seen the wells of this run.
+    threads : int
+        CPU threads of the model; part of the result, since sums round differently.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", embedding):
+        raise InputError(f"embedding={embedding!r}: wanted letters, digits, - and _, since a folder is named by it")
+    opened = open_plate(plate)
+    records = records_after(opened, "crop", wells)
+    source = _source(opened, encoder, normalization, start)
+    limits = grey_limits(_cropped(opened), source.normalization, Cells())
+    kind = Embedded(embedding)
+    work = functools.partial(_embed_well, opened, kind, source, limits, threads=threads)
+    jobs = [
+        Job(well, _key(record, source, limits, threads), functools.partial(work, well))
+        for well, record in records.items()
+    ]
+    serial = functools.partial(engine, workers=1)  # the network has the cores that `threads` names
+    return do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
+
+
+def _source(plate: Plate, encoder: Component, normalization: Component, start: Path | None) -> Source:
+    """The encoder with its weights: its own, or those of a trained model."""
+    if start is None:
+        try:
+            network = fixed_encoder(encoder, len(plate.channels))
+        except InputError:
+            raise
+        except (ModuleNotFoundError, ValueError) as error:
+            raise InputError(str(error)) from error
+        parts = {"encoder": encoder, "normalization": normalization}
+        about = {name: describe(with_defaults(part)) for name, part in parts.items()}
+        return Source(network, normalization(), {**about, "weights_sha256": weights_hash(network), "start": None})
+    model, card = load_model(start)
+    check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um, **_crops_of(plate))
+    log.info("embed: encoder and normalisation of %s", start)
+    about = {"encoder": card["encoder"], "normalization": card["normalization"], "start": card["weights_sha256"]}
+    about["weights_sha256"] = weights_hash(model.encoder)
+    return Source(model.encoder, build(card["normalization"])(), about)
+
+
+def _crops_of(plate: Plate) -> dict[str, Any]:
+    """Side and dtype of the plate's crops, as a card has them; nothing where no well has a cell."""
+    for place in _cropped(plate)["place"]:
+        if Cells().count(place):
+            pixels = Cells().pixels(place, slice(0, 1))
+            return {"crop_px": pixels.shape[-1], "dtype": str(pixels.dtype)}
+    return {}
+
+
+def _cropped(plate: Plate) -> pd.DataFrame:
+    """Well table of all cropped wells, whichever are embedded: the plate's grey levels rest on all."""
+    wells = list(records_after(plate, "crop", None))
+    places = [str(Cells().place(plate, well)) for well in wells]
+    return pd.DataFrame({PLATE: [plate.name] * len(wells), WELL: wells, "place": places})
+
+
+def _key(record: Record, source: Source, limits: Mapping[str, NDArray[np.float32]], threads: int) -> str:
+    return make_key(
+        "embed",
+        inputs=input_hashes(record, "crop"),
+        limits={plate: values.tolist() for plate, values in limits.items()},
+        threads=threads,
+        **source.about,
+    )
+
+
+def _embed_well(
+    plate: Plate,
+    embedded: Embedded,
+    source: Source,
+    limits: Mapping[str, NDArray[np.float32]],
+    well: str,
+    *,
+    threads: int,
+) -> Result:
+    """Encode and store the cells of one well."""
+    place, path = Cells().place(plate, well), embedded.place(plate, well)
+    features = embed_well(source.network, place, plate.name, source.normalization, limits, threads=threads)
+    n, d = features.pixels.shape[:2]
+    about = {"plate": plate.name, "well": well, "channels": list(plate.channels), **source.about}
+    about["limits"] = limits[plate.name].tolist() if plate.name in limits else None
+    about["features"] = feature_names(source.about, d)
+    with commit_folder(path) as temporary:
+        write_crops(temporary, features, **about)
+    return Result("done", [p for p in path.rglob("*") if p.is_file()], (), {"n_embedded": n, "n_features": d})
+
+
+def feature_names(about: Mapping[str, Any], n: int) -> list[str]:
+    """Names of features that tell their source apart: a model of one encoder's features refuses those of another.
+
+    Examples
+    --------
+    >>> feature_names({"weights_sha256": "0f"}, 2)
+    ['2e1cb4a3_0000', '2e1cb4a3_0001']
+    """
+    source = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    return [f"{source}_{i:04d}" for i in range(n)]
