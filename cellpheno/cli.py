@@ -21,18 +21,11 @@ from cellpheno.errors import InputError, Stopped
 
 STAGES = Path(__file__).parent / "stages"
 STEPS = (
-    "run",
-    "simulate",
-    "import_plate",
-    "segment",
-    "measure",
-    "crop",
-    "embed",
-    "train",
-    "predict",
-    "compare",
-    "report",
+    *("run", "simulate", "import_plate", "segment", "measure", "crop", "embed"),
+    *("train", "predict", "compare", "report"),
+    *("import_crops", "train_cells", "transfer_curve"),
 )
+WHOLE = {"experiment": "a named, whole run", "preset": "settings of many keys that belong together"}  # groups of no key
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
 USAGE = """\
 usage: cellpheno STEP [key=value ...] [-m] [--cfg job] [--config-dir DIR]
@@ -156,11 +149,11 @@ def step_help(step: str, config_dir: Path | None = None) -> str:
         lines.append(f"      {meaning.get(key, '')}")
     lines += ["", "Groups (default first): GROUP=OPTION, and GROUP.KEY=VALUE for what an option takes (see --cfg job)"]
     chosen_options = config.chosen_options(step)
-    for group in [g for g in groups if g in composed or g == "experiment"]:
+    for group in [g for g in groups if g in composed or g in WHOLE]:
         first = chosen_options.get(group, [])
         rest = [option for option in groups[group] if option not in first]
         lines.append(f"  {group}={', '.join([*first, *rest])}")
-        lines.append(f"      {meaning.get(group, 'a named, whole run' if group == 'experiment' else '')}")
+        lines.append(f"      {meaning.get(group, WHOLE.get(group, ''))}")
     return "\n".join(lines) + "\n"
 
 

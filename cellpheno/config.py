@@ -299,7 +299,7 @@ def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
 
 def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
     top = re.split(r"[.@]", override.key)[0]
-    if top in ("hydra", "experiment"):
+    if top in ("hydra", "experiment", "preset"):
         return None
     names = parameters(step)
     known = _known(step, base, [str(key) for key in (base if names is None else names) if key != "_target_"])

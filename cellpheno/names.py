@@ -28,6 +28,18 @@ PLATE_FORMATS = {
 _WELL = re.compile(r"([A-Za-z]{1,2})[-/_ ]?(\d{1,2})")
 
 
+def row_keys(columns: Iterable[object]) -> list[str]:
+    """Columns by which a row of a table is known: of a table of wells plate and well, of one of cells two more.
+
+    Examples
+    --------
+    >>> row_keys(["Metadata_Well", "Metadata_Plate", "label"])
+    ['Metadata_Plate', 'Metadata_Well']
+    """
+    there = set(columns)
+    return [key for key in CELL_KEYS if key in there]
+
+
 def row_name(index: int) -> str:
     """Letters of a plate row counted from 0, as 1536-well plates count on.
 

@@ -11,7 +11,8 @@ from cellpheno.cli import STEPS
 from cellpheno.components import build, resolve
 from cellpheno.config import CONF, check, config_groups, load_config, parameters, step_function
 
-OPTIONS = [(group, option) for group, options in config_groups().items() for option in options if group != "experiment"]
+WHOLE = {"experiment", "preset"}  # groups that set keys of others
+OPTIONS = [(group, option) for group, options in config_groups().items() for option in options if group not in WHOLE]
 EXPERIMENTS = config_groups()["experiment"]
 NEEDED = ["plate=P1.zarr", "folder=raw"]
 EXTRA = {  # options that need a value that only a user can give
@@ -36,6 +37,7 @@ SUPPLIED = {
     *("channel", "others", "train", "validation", "test", "classes", "normalization", "limits", "optimizer", "n_steps"),
     *("encoder", "pooling", "scheduler", "augment", "class_weights", "n_channels", "n_classes", "n_features", "crops"),
     *("generator", "split", "step", "jobs", "root", "instances", "table", "label", "save_dir", "labelled", "params"),
+    *("multilabel",),
 }
 
 
@@ -87,9 +89,7 @@ def test_the_yaml_has_every_knob_of_the_signature_with_the_same_default(group, o
             assert name in node, f"{group}/{option}: {name} of {node['_target_']} cannot be set"
 
 
-@pytest.mark.parametrize(
-    "group", sorted(config_groups().keys() - {"experiment", "simulation", "baselines", "augmentation"})
-)
+@pytest.mark.parametrize("group", sorted(config_groups().keys() - {*WHOLE, "simulation", "baselines", "augmentation"}))
 def test_the_first_option_has_the_defaults_of_the_signature(group):
     options = [o for g, o in OPTIONS if g == group and o not in OTHER_DEFAULTS]
     for option in options:
@@ -116,3 +116,8 @@ def test_every_key_of_a_step_has_its_default_in_run_yaml(step):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
     load_config("run", f"experiment={experiment}", *([] if experiment == "demo" else ["folder=raw"]))
+
+
+@pytest.mark.parametrize("preset", config_groups()["preset"])
+def test_every_preset_composes_and_passes_the_check(preset):
+    load_config("run", f"preset={preset}", *NEEDED)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cellpheno"
-LOW = {"names", "errors", "seeds", "components"}
+LOW = {"names", "errors", "seeds", "components", "classes"}
 ALLOWED = {
     "names": set(),
     "errors": set(),
     "seeds": set(),
+    "classes": set(),
     "components": {"errors"},
     "overrides": {"errors"},
     "measure": {"names"},
@@ -26,9 +27,10 @@ ALLOWED = {
     "compare": LOW | {"profiles"},
     "batch": LOW | {"plates"},
     "report": LOW | {"compare", "profiles", "plates", "images"},
+    "studies": LOW | {"plates", "simulate", "images", "models", "training", "profiles", "compare"},
     "stages": LOW
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
-    | {"batch", "report"},
+    | {"batch", "report", "studies"},
     "config": LOW | {"stages", "conf", "plates", "overrides"},
     "cli": LOW | {"stages", "config", "plates", "overrides"},
 }

@@ -1,14 +1,14 @@
 """Contestants on engineered features, and the controls that a deep model has to beat.
 
-A baseline is a function ``(train, test, *, classes, seed) -> logits (n, K)`` on well tables: everything it learns
-(selection, scaling, classifier) comes from the training wells of one fold. Wells without cells carry no information:
-they are left out of the fitting, and every baseline predicts the training fold's prior for them.
+A baseline is a function ``(train, test, *, classes, seed, multilabel) -> logits (n, K)`` on well tables: everything it
+learns (selection, scaling, classifier) comes from the training wells of one fold. Wells without cells carry no
+information: they are left out of the fitting, and every baseline predicts the training fold's prior for them. With
+several classes a well (``multilabel``) one classifier a class answers yes or no.
 """
 
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
-from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows
+from cellpheno.classes import membership, unknown_classes
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
 from cellpheno.compare.splits import LABEL
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
@@ -39,6 +40,7 @@ def fit_predict(
     clip: float = 10.0,
     classes: Sequence[str],
     seed: int,
+    multilabel: bool = False,
 ) -> NDArray[np.float64]:
     """Fit a classifier on the features of training wells and score test wells.
 
@@ -64,12 +66,15 @@ def fit_predict(
         Scaled values beyond this are cut, so that one odd well cannot rule a fold.
     classes : sequence of str
     seed : int
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
     array of shape (n, K), float64
         Decision values in the order of ``classes``: linear scores, ``(-d/2, d/2)`` for two classes, or log
-        probabilities where the classifier has no decision function.
+        probabilities where the classifier has no decision function. With several classes a well, those of yes minus
+        those of no.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def fit_predict(
     if unmatched := [p for p in columns if not any(fnmatchcase(str(c), p) for c in train.columns)]:
         raise InputError(f"columns {unmatched} match nothing in the well table of {train.shape[1]} columns")
     fitted = train[(train[COUNT] > 0) & train[names].notna().any(axis=1)]
-    logits = np.tile(_log_prior(train[LABEL], classes), (len(test), 1))  # (n, K)
+    logits = _prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
     known = ((test[COUNT] > 0) & test[names].notna().any(axis=1)).to_numpy()
     kept = list(select(fitted[names]).kept)
     if not kept or not known.any():
@@ -91,7 +96,8 @@ def fit_predict(
         scaled = apply_scaling(table, scaling).to_numpy(np.float64)
         return np.where(np.isnan(scaled), 0.0, np.clip(scaled, -clip, clip))
 
-    logits[known] = _scores(classifier, matrix(fitted), fitted[LABEL], matrix(test[known]), classes, seed)
+    x, new = matrix(fitted), matrix(test[known])
+    logits[known] = _scores(classifier, x, fitted[LABEL], new, classes, seed, multilabel)
     return logits
 
 
@@ -103,6 +109,7 @@ def fit_predict_categories(
     classifier: Callable[[], Any],
     classes: Sequence[str],
     seed: int,
+    multilabel: bool = False,
 ) -> NDArray[np.float64]:
     """Fit a classifier on where a well stands, one indicator a value: a control for layout and batch effects.
 
@@ -116,6 +123,8 @@ def fit_predict_categories(
         Makes a scikit-learn classifier.
     classes : sequence of str
     seed : int
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
@@ -129,13 +138,13 @@ def fit_predict_categories(
     places = [_with_position(table) for table in (train, test)]
     if missing := [column for column in columns if column not in places[0]]:
         raise InputError(f"position baseline: the well table has no columns {missing}")
-    known, filled = (train[COUNT] > 0).to_numpy(), (test[COUNT] > 0).to_numpy()
-    logits = np.tile(_log_prior(train[LABEL], classes), (len(test), 1))  # (n, K)
+    known, filled = (train[COUNT] != 0).to_numpy(), (test[COUNT] != 0).to_numpy()  # nan: cells were not counted
+    logits = _prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
     if filled.any():
         texts = [place[list(columns)].astype(str).to_numpy(dtype=object) for place in places]
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(texts[0][known])
         x, new = encoder.transform(texts[0][known]), encoder.transform(texts[1][filled])
-        logits[filled] = _scores(classifier, x, train[LABEL][known], new, classes, seed)
+        logits[filled] = _scores(classifier, x, train[LABEL][known], new, classes, seed, multilabel)
     return logits
 
 
@@ -147,6 +156,7 @@ def baseline_predictions(
     classes: Sequence[str],
     seed: int,
     not_trained: Collection[tuple[str, str]] = (),
+    multilabel: bool = False,
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the labelled wells, and predictions of the new ones, for every baseline and split.
 
@@ -163,6 +173,8 @@ def baseline_predictions(
     seed : int
     not_trained : collection of (plate, well)
         Labelled wells that are predicted but never trained on, such as those that lost a field.
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
@@ -174,29 +186,31 @@ def baseline_predictions(
     InputError
         With all faults: wells without features or fold, folds of unknown wells, labels of unknown classes.
     """
-    _check(wells, features, folds, classes)
+    _check(wells, features, folds, classes, multilabel)
     extra = [column for column in features.columns if column not in wells.columns or column in (PLATE, WELL)]
     table = wells.merge(features[extra], on=[PLATE, WELL], how="left", validate="one_to_one")
     table = table.sort_values([PLATE, WELL])  # a fit may depend on the order of wells in its last bit
     table = table.assign(n_cells=table[COUNT], **{LABEL: table[LABEL].fillna("")})
     table.index = pd.MultiIndex.from_frame(table[[PLATE, WELL]])
     new = table[table[LABEL] == ""]
+    several = {"multilabel": True} if multilabel else {}
     spared = table.index.isin(list(not_trained))
     parts: list[pd.DataFrame] = []
     for split, split_folds in folds.groupby("split", sort=False):
         for name, baseline in baselines.items():
-            rows = partial(prediction_rows, classes=classes, contestant=name, split=str(split))
+            about: dict[str, Any] = {"contestant": name, "split": str(split), "multilabel": multilabel}
             of_new: list[NDArray[np.float64]] = []
             for (repeat, fold), held in _each_fold(split_folds):
                 here = table.index.isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
                 train = table[~here & ~spared & (table[LABEL] != "")]
                 test = pd.concat([table[here], new])
                 model_seed = zlib.crc32(f"{seed} {split} {repeat} {fold}".encode())
-                logits = baseline(train, test, classes=classes, seed=model_seed)
-                parts.append(rows(table[here], logits[: here.sum()], repeat=repeat, fold=fold, role=OUT_OF_FOLD))
+                logits = baseline(train, test, classes=classes, seed=model_seed, **several)
+                place: dict[str, Any] = {"repeat": repeat, "fold": fold, "role": OUT_OF_FOLD}
+                parts.append(prediction_rows(table[here], logits[: here.sum()], classes, **place, **about))
                 of_new.append(logits[here.sum() :])
             if len(new):
-                parts.append(rows(new, np.mean(of_new, axis=0), role=NEW))
+                parts.append(prediction_rows(new, np.mean(of_new, axis=0), classes, role=NEW, **about))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -207,7 +221,9 @@ def _each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFr
         yield (repeat, fold), folds[(folds["repeat"] == repeat) & (folds["fold"] == fold)]
 
 
-def _check(wells: pd.DataFrame, features: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str]) -> None:
+def _check(
+    wells: pd.DataFrame, features: pd.DataFrame, folds: pd.DataFrame, classes: Sequence[str], multilabel: bool
+) -> None:
     keys = [PLATE, WELL]
     faults: list[str] = []
     for what, table in (("wells", wells), ("well features", features)):
@@ -220,7 +236,9 @@ def _check(wells: pd.DataFrame, features: pd.DataFrame, folds: pd.DataFrame, cla
         held = set(map(tuple, rows[keys].to_numpy()))
         faults += [f"split {split}: {p} {w} has no fold" for p, w in labelled - held]
         faults += [f"split {split}: {p} {w} has a fold but is no labelled well" for p, w in held - labelled]
-    faults += [f"label {name!r}: the classes are {list(classes)}" for name in set(labels) - {"", *classes}]
+    faults += [
+        f"label {name!r}: the classes are {list(classes)}" for name in unknown_classes(labels, classes, multilabel)
+    ]
     if faults:
         raise InputError(*sorted(faults))
 
@@ -229,11 +247,10 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _log_prior(labels: "pd.Series[str]", classes: Sequence[str]) -> NDArray[np.float64]:
-    """Log frequency of each class (K,), each class counted half a well up so that none is impossible."""
-    counts = np.array([(labels == name).sum() + 0.5 for name in classes], dtype=np.float64)
-    prior: NDArray[np.float64] = np.log(counts / counts.sum())
-    return prior
+def _prior(labels: "pd.Series[str]", n: int, classes: Sequence[str], multilabel: bool) -> NDArray[np.float64]:
+    """What is said of wells without a feature (n, K)."""
+    counts = membership(labels, classes, multilabel).sum(axis=0)
+    return np.tile(prior_logits(counts, len(labels), multilabel), (n, 1))
 
 
 def _with_position(table: pd.DataFrame) -> pd.DataFrame:
@@ -248,8 +265,11 @@ def _scores(
     new: NDArray[np.float64],
     classes: Sequence[str],
     seed: int,
+    multilabel: bool,
 ) -> NDArray[np.float64]:
     """Fit and score: (n, K) in the order of ``classes``."""
+    if multilabel:
+        return _yes_no_scores(classifier, x, labels, new, classes, seed)
     if lacking := [name for name in classes if not (labels == name).any()]:
         raise InputError(f"a training fold has no well with cells of class {', '.join(map(repr, lacking))}")
     model = classifier()
@@ -262,3 +282,21 @@ def _scores(
     else:  # a forest's vote of 0 is no proof: one vote in a thousand
         scores = np.log(np.clip(model.predict_proba(new), 1e-3, None))
     return scores[:, [list(model.classes_).index(name) for name in classes]]
+
+
+def _yes_no_scores(
+    classifier: Callable[[], Any],
+    x: NDArray[np.float64],
+    labels: "pd.Series[str]",
+    new: NDArray[np.float64],
+    classes: Sequence[str],
+    seed: int,
+) -> NDArray[np.float64]:
+    """Fit and score one classifier a class, yes against no: (n, K) in the order of ``classes``."""
+    truth, scores = membership(labels, classes, True), _prior(labels, len(new), classes, True)
+    for k, yes in enumerate(truth.T):
+        if yes.any() and not yes.all():  # else there is nothing to tell apart, and the prior stands
+            answers = pd.Series(np.where(yes, "yes", "no"), index=labels.index, dtype=object)
+            own = _scores(classifier, x, answers, new, ("no", "yes"), seed, False)
+            scores[:, k] = own[:, 1] - own[:, 0]
+    return scores

@@ -13,8 +13,10 @@ from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
 
-METRICS = ("balanced_accuracy", "macro_auroc", "macro_f1", "log_loss")
+METRICS = ("balanced_accuracy", "macro_auroc", "mean_average_precision", "macro_f1", "log_loss")
+MULTILABEL_METRICS = ("mean_average_precision", "macro_auroc", "macro_f1", "log_loss")
 LOWER_IS_BETTER = frozenset({"log_loss"})
 
 
@@ -25,20 +27,23 @@ class Scores(NamedTuple):
     per_class: dict[str, Floats]
 
 
-def score(logits: Floats, truth: Ints, weights: Floats) -> Scores:
+def score(logits: Floats, truth: Ints | Flags, weights: Floats) -> Scores:
     """All metrics for each row of weights.
 
     Parameters
     ----------
     logits : array of shape (n, K), float
-    truth : array of shape (n,), int, in 0..K-1
+    truth : array of shape (n,), int, in 0..K-1; or of shape (n, K), bool
+        The class of each well; or whether it has each class, where a well may have several.
     weights : array of shape (R, n), float
         All ones for the plain score.
 
     Returns
     -------
     Scores
-        A class without a well has no recall and no area, and neither has the mean over classes: nan.
+        `METRICS` overall, ``auroc, average_precision, recall`` a class; with several classes a well
+        `MULTILABEL_METRICS` (a class is called where its logit is above 0), and ``precision`` a class too. A class
+        without a well has no recall, no area and no average precision, and neither has the mean over classes: nan.
 
     Examples
     --------
@@ -46,50 +51,92 @@ def score(logits: Floats, truth: Ints, weights: Floats) -> Scores:
     >>> plain = score(logits, np.array([0, 0, 1, 1]), np.ones((1, 4)))
     >>> plain.overall["balanced_accuracy"].tolist(), plain.overall["macro_auroc"].tolist()
     ([0.5], [0.75])
+    >>> several = score(logits, np.array([[True, True], [False, True], [True, False], [False, True]]), np.ones((1, 4)))
+    >>> several.overall["macro_f1"].round(4).tolist(), several.overall["mean_average_precision"].round(4).tolist()
+    ([0.9], [0.9583])
     """
-    n, n_classes = logits.shape
-    one_hot = np.zeros((n, n_classes * n_classes))
-    one_hot[np.arange(n), truth * n_classes + logits.argmax(axis=1)] = 1
-    counts = (weights @ one_hot).reshape(-1, n_classes, n_classes)  # (R, true, predicted)
-    odds = log_odds(logits)
-    areas = np.stack([auroc(odds[:, k], truth == k, weights) for k in range(n_classes)], axis=1)  # (R, K)
+    n_classes, odds = logits.shape[1], log_odds(logits, truth.ndim == 2)
+    positive = truth_table(truth, n_classes)  # (n, K)
+    ranked = {
+        name: np.stack([of(odds[:, k], positive[:, k], weights) for k in range(n_classes)], axis=1)
+        for name, of in (("auroc", auroc), ("average_precision", average_precision))
+    }  # (R, K)
+    counts = (weights @ tallies(logits, truth)).reshape(-1, 3, n_classes)
     overall = count_metrics(counts) | {
-        "macro_auroc": areas.mean(axis=1),
+        "macro_auroc": ranked["auroc"].mean(axis=1),
+        "mean_average_precision": ranked["average_precision"].mean(axis=1),
         "log_loss": weights @ log_losses(logits, truth) / weights.sum(axis=1),
     }
-    return Scores({name: overall[name] for name in METRICS}, {"auroc": areas, "recall": recall(counts)})
+    found = {"recall": recall(counts)} | ({"precision": precision(counts)} if truth.ndim == 2 else {})
+    return Scores({name: overall[name] for name in metrics_for(truth)}, ranked | found)
+
+
+def metrics_for(truth: Ints | Flags) -> tuple[str, ...]:
+    """Metrics of the whole for one class a well, or for several."""
+    return MULTILABEL_METRICS if truth.ndim == 2 else METRICS
+
+
+def truth_table(truth: Ints | Flags, n_classes: int) -> Flags:
+    """Whether each well has each class (n, K).
+
+    Examples
+    --------
+    >>> truth_table(np.array([1, 0]), 2).tolist()
+    [[False, True], [True, False]]
+    """
+    return truth.astype(bool) if truth.ndim == 2 else np.arange(n_classes) == truth[:, None]
+
+
+def tallies(logits: Floats, truth: Ints | Flags) -> Floats:
+    """What each well adds to the counts (3, K) of the classes: called rightly, called at all, there. (n, 3 K)."""
+    n_classes = logits.shape[1]
+    positive = truth_table(truth, n_classes)
+    called = logits > 0 if truth.ndim == 2 else truth_table(logits.argmax(axis=1), n_classes)
+    return np.concatenate([called & positive, called, positive], axis=1).astype(np.float64)
 
 
 def recall(counts: Floats) -> Floats:
-    """Fraction of each class that is found: (..., K) from confusion counts (..., true, predicted)."""
+    """Fraction of each class that is found: (..., K) from `tallies` summed over wells, (..., 3, K)."""
     with np.errstate(invalid="ignore"):
-        fractions: Floats = np.diagonal(counts, axis1=-2, axis2=-1) / counts.sum(axis=-1)
+        fractions: Floats = counts[..., 0, :] / counts[..., 2, :]
     return fractions
 
 
+def precision(counts: Floats) -> Floats:
+    """Fraction of the wells called so that are of the class: (..., K) from (..., 3, K); 0 where none was called."""
+    return counts[..., 0, :] / np.where(counts[..., 1, :] > 0, counts[..., 1, :], 1.0)
+
+
 def count_metrics(counts: Floats) -> dict[str, Floats]:
-    """Balanced accuracy and macro F1 (...,) from confusion counts (..., true, predicted)."""
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    """Balanced accuracy and macro F1 (...,) from `tallies` summed over wells, (..., 3, K)."""
+    hits, called, there = (counts[..., i, :] for i in range(3))
     with np.errstate(invalid="ignore"):
-        f1 = 2 * hits / (counts.sum(axis=-1) + counts.sum(axis=-2))  # (..., K)
+        f1 = 2 * hits / (called + there)  # (..., K)
     return {"balanced_accuracy": recall(counts).mean(axis=-1), "macro_f1": f1.mean(axis=-1)}
 
 
-def log_losses(logits: Floats, truth: Ints) -> Floats:
-    """Minus the log of the softmax probability of each well's true class: (n,)."""
-    losses: Floats = logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]
+def log_losses(logits: Floats, truth: Ints | Flags) -> Floats:
+    """Surprise (n,) at each well's class, in nats; with several classes a well the mean over the K answers."""
+    losses: Floats
+    if truth.ndim == 2:
+        losses = np.logaddexp(0, np.where(truth, -logits, logits)).mean(axis=1)
+    else:
+        losses = logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]
     return losses
 
 
-def log_odds(logits: Floats) -> Floats:
-    """Log odds of each class against the rest (n, K): in the order of its probability, and never saturated."""
-    odds = np.empty_like(logits, dtype=np.float64)
-    for k in range(logits.shape[1]):
+def log_odds(logits: Floats, multilabel: bool) -> Floats:
+    """Log odds of each class (n, K): in the order of its probability, and never saturated.
+
+    With one class a well against the other classes; with several they are the logits.
+    """
+    odds = np.array(logits, dtype=np.float64)
+    for k in range(0 if multilabel else logits.shape[1]):
         odds[:, k] = logits[:, k] - logsumexp(np.delete(logits, k, axis=1), axis=1)
     return odds.round(10)  # equal scores stay equal whatever the last bits
 
 
-def auroc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Floats:
+def auroc(scores: Floats, positive: Flags, weights: Floats) -> Floats:
     """Weighted area under the ROC curve: the chance that a positive outranks a negative, ties counting half.
 
     Parameters
@@ -121,7 +168,54 @@ def auroc(scores: Floats, positive: NDArray[np.bool_], weights: Floats) -> Float
     return area
 
 
-def auroc_rows(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
+def average_precision(scores: Floats, positive: Flags, weights: Floats) -> Floats:
+    """Weighted average precision: the mean over the positives of the precision among the wells that score as high.
+
+    Parameters
+    ----------
+    scores : array of shape (n,), float
+    positive : array of shape (n,), bool
+    weights : array of shape (R, n), float
+
+    Returns
+    -------
+    array of shape (R,), float64
+        nan where no positive has weight.
+
+    Examples
+    --------
+    >>> average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), np.ones((1, 3))).round(4).tolist()
+    [0.8333]
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, is_positive = -scores[order], positive[order]
+    mass = weights[:, order]
+    last = np.searchsorted(ranked, ranked[is_positive], side="right") - 1  # the last well that scores as high
+    above, right = np.cumsum(mass, axis=1)[:, last], np.cumsum(mass * is_positive, axis=1)[:, last]
+    own = mass[:, is_positive]
+    share = np.divide(right, above, out=np.zeros_like(right), where=above > 0)  # (R, positives)
+    with np.errstate(invalid="ignore"):
+        precision: Floats = (own * share).sum(axis=1) / own.sum(axis=1)
+    return precision
+
+
+def average_precision_rows(scores: Floats, positive: Flags) -> Floats:
+    """Average precision of each row of scores (R, n) on the same wells: (R,).
+
+    Examples
+    --------
+    >>> average_precision_rows(np.array([[3.0, 2.0, 1.0]]), np.array([True, False, True])).round(4).tolist()
+    [0.8333]
+    """
+    if not positive.any():
+        return np.full(len(scores), np.nan)
+    above = rankdata(-scores, method="max", axis=1)[:, positive]
+    right = rankdata(-scores[:, positive], method="max", axis=1)
+    share: Floats = (right / above).mean(axis=1)
+    return share
+
+
+def auroc_rows(scores: Floats, positive: Flags) -> Floats:
     """Area under the ROC curve of each row of scores (R, n) on the same wells: (R,).
 
     Examples

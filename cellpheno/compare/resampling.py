@@ -3,8 +3,9 @@
 Wells that were predicted in several repeats count once, with the mean logit over the repeats.
 
 Of each stratum of m units, m - 1 are drawn with replacement and weighted m / (m - 1), which gives a mean its unbiased
-variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units the sets of
-classes that a unit holds. Quantiles are those of Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units and for wells
+of several classes the sets of classes that a unit holds; sets that one unit alone holds are one stratum together.
+Quantiles are those of Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 """
 
 import zlib
@@ -17,10 +18,11 @@ import pandas as pd
 from scipy.stats import beta, norm
 from scipy.stats import t as student
 
-from cellpheno.compare.metrics import Floats, Ints
+from cellpheno.classes import membership, unknown_classes
+from cellpheno.compare.metrics import Flags, Floats, Ints, truth_table
 from cellpheno.compare.predictions import OUT_OF_FOLD, mean_over_repeats
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
 
@@ -29,7 +31,7 @@ class Contest(NamedTuple):
     """One split: the same n wells for every contestant."""
 
     split: str
-    truth: Ints  # (n,) index of the class
+    truth: Ints | Flags  # (n,) index of the class; (n, K) whether a well has it, where it may have several
     logits: dict[str, Floats]  # contestant: (n, K)
     unit: Ints  # (n,) index of the resampled unit
 
@@ -40,38 +42,42 @@ class Resamples(NamedTuple):
     weights: Floats  # (1 + R, n)
     n_units: int
     per_class: Floats  # (K,) units that hold the class
+    rest: Floats  # (K,) units, or of larger units their classes, that are other than the class
     degrees: int  # degrees of freedom
     note: str
 
 
-def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str) -> list[Contest]:
+def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str, multilabel: bool = False) -> list[Contest]:
     """Take the out-of-fold predictions apart by split, and see that contestants were scored on the same wells."""
     rows = predictions[predictions["role"] == OUT_OF_FOLD]
-    faults = [f"true class {name!r}: the classes are {list(classes)}" for name in set(rows["true"]) - set(classes)]
+    unknown = unknown_classes(rows["true"], classes, multilabel)
+    faults = [f"true class {name!r}: the classes are {list(classes)}" for name in unknown]
     if unit != "well" and unit not in predictions:
         faults.append(f"unit {unit!r}: wanted 'well' or a column of the predictions, such as 'Metadata_Plate'")
     if faults or rows.empty:
         raise InputError(*(sorted(faults) or ["predictions: no row of the role out_of_fold to score"]))
     means = mean_over_repeats(rows, classes)
-    index, columns = {name: k for k, name in enumerate(classes)}, [f"logit_{name}" for name in classes]
-    found = []
+    columns = [f"logit_{name}" for name in classes]
+    found, keys = [], row_keys(means.columns)
     for split, table in means.groupby("split", sort=True):
         logits: dict[str, Floats] = {}
         first = pd.DataFrame()
         for contestant, own in table.groupby("contestant", sort=True):
-            wells = own[[PLATE, WELL, "true"]].reset_index(drop=True)
+            wells = own[[*keys, "true"]].reset_index(drop=True)
             first = wells if first.empty else first
             if not wells.equals(first):
                 n, other = len(wells), len(first)
                 raise InputError(f"split {split}: {contestant} was scored on other wells ({n}) than the rest ({other})")
             logits[str(contestant)] = own[columns].to_numpy(np.float64)
         unit_of: Ints = np.arange(len(first), dtype=np.intp)
-        if unit != "well":
-            names = rows[rows["split"] == split].drop_duplicates([PLATE, WELL])[[PLATE, WELL, unit]]
-            named = first.merge(names, on=[PLATE, WELL], how="left") if unit not in (PLATE, WELL) else first
+        if unit == "well" and OBJECT in keys:  # rows are cells: their whole wells are drawn
+            unit_of = np.asarray(first.groupby([PLATE, WELL], sort=False).ngroup(), dtype=np.intp)
+        elif unit != "well":
+            names = rows[rows["split"] == split].drop_duplicates(keys)[[*keys, unit]] if unit not in keys else first
+            named = first.merge(names, on=keys, how="left") if unit not in keys else first
             unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
-        truth = np.asarray(first["true"].map(index), dtype=np.intp)
-        found.append(Contest(str(split), truth, logits, unit_of))
+        held = membership(first["true"], classes, multilabel)  # (n, K)
+        found.append(Contest(str(split), held if multilabel else held.argmax(axis=1), logits, unit_of))
     return found
 
 
@@ -83,12 +89,15 @@ def generator(seed: int, *what: str) -> np.random.Generator:
 def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamples:
     """Draw units within strata; the head of this file says how."""
     rng, n = generator(seed, "bootstrap", contest.split), len(contest.truth)
-    units = np.unique(contest.unit)
-    held = [tuple(sorted(set(contest.truth[contest.unit == u].tolist()))) for u in units]
+    units, n_classes = np.unique(contest.unit), next(iter(contest.logits.values())).shape[1]
+    positive = truth_table(contest.truth, n_classes)
+    held = [tuple(np.flatnonzero(positive[contest.unit == u].any(axis=0)).tolist()) for u in units]
     alike = Counter(held)
     strata: dict[object, list[int]] = {}
     for u, classes in zip(units, held, strict=True):
         strata.setdefault(classes if alike[classes] > 1 else "alone", []).append(int(u))
+    if contest.truth.ndim == 2 and len(strata) > 1 and len(strata.get("alone", "..")) < 2:
+        max(strata.values(), key=len).extend(strata.pop("alone"))  # one rare set of classes is no class with one well
     weights = np.ones((1 + n_bootstrap, n))
     for members in strata.values():
         if (m := len(members)) < 2:
@@ -99,13 +108,13 @@ def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamp
         here = np.flatnonzero(place[contest.unit] >= 0)
         weights[1:, here] = drawn[:, place[contest.unit[here]]]
     note = ""
-    if unit != "well" and len(units) < MIN_UNITS:
+    if (unit != "well" or len(units) < n) and len(units) < MIN_UNITS:
         note = f"no interval: {len(units)} {unit_name(unit)}s, {MIN_UNITS} or more are wanted"
     elif min(map(len, strata.values())) < 2:
         note = f"no interval: a class with one {unit_name(unit)}"
-    n_classes = next(iter(contest.logits.values())).shape[1]
     per_class = np.array([sum(k in classes for classes in held) for k in range(n_classes)], dtype=np.float64)
-    return Resamples(weights, len(units), per_class, len(units) - len(strata), note)
+    rest = len(units) - per_class if contest.truth.ndim == 2 else per_class.sum() - per_class
+    return Resamples(weights, len(units), per_class, rest, len(units) - len(strata), note)
 
 
 def no_interval(draws: Floats, resamples: Resamples) -> str:
@@ -137,7 +146,7 @@ def fraction_interval(
 
     Examples
     --------
-    >>> never_wrong = Resamples(np.ones((1, 20)), 20, np.array([10.0, 10.0]), 18, "")
+    >>> never_wrong = Resamples(np.ones((1, 20)), 20, np.full(2, 10.0), np.full(2, 10.0), 18, "")
     >>> low, high = fraction_interval(1.0, np.ones(100), 20.0, never_wrong, 0.95)
     >>> round(low, 3), high
     (0.883, 1.0)
@@ -157,7 +166,7 @@ def positive_interval(value: float, draws: Floats, resamples: Resamples, confide
     return value * float(np.exp(-half)), value * float(np.exp(half))
 
 
-def most_units(metric: str, value: float, k: int | None, per_class: Floats) -> float:
+def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -> float:
     """Effective number of units of a score at best, as if units were independent and classes alike.
 
     Parameters
@@ -167,23 +176,23 @@ def most_units(metric: str, value: float, k: int | None, per_class: Floats) -> f
         The score.
     k : int or None
         Class, None for a mean over classes.
-    per_class : array of shape (K,), float
-        Units a class.
+    resamples : Resamples
 
     Returns
     -------
     float
-        Wells of the class for its recall; the harmonic number for means over classes; for areas under the ROC curve
-        that of Hanley and McNeil's variance.
+        Wells of the class for its recall and its average precision; the harmonic number for means over classes; for
+        areas under the ROC curve that of Hanley and McNeil's variance.
 
     References
     ----------
-    Hanley, McNeil 1982, Radiology 143, 29, doi:10.1148/radiology.143.1.7063747
+    Hanley, McNeil 1982, Radiology 143, 29, doi:10.1148/radiology.143.1.7063747; Boyd, Eng, Page 2013,
+    doi:10.1007/978-3-642-40994-3_29 (average precision as a proportion of the positives)
     """
-    own = per_class if k is None else per_class[k : k + 1]
+    own, rest = (part if k is None else part[k : k + 1] for part in (resamples.per_class, resamples.rest))
     if "auroc" not in metric:
         return float(len(own) ** 2 / np.sum(1 / own))
-    rest = np.maximum(per_class.sum() - own, 1.0)
+    rest = np.maximum(rest, 1.0)
     a = min(max(value, 1 - value), 1 - 1e-6)  # the limit at 1
     first, second = a / (2 - a) - a**2, 2 * a**2 / (1 + a) - a**2
     variance = (a * (1 - a) + (own - 1) * first + (rest - 1) * second) / (own * rest)

@@ -2,23 +2,28 @@
 
 A fold table has a row a well a repeat: ``Metadata_Plate, Metadata_Well, split, repeat, fold``, where ``fold`` is the
 fold in which the well is held out. Wells with an empty label are new: they are predicted and stand in no fold.
+With several classes a well (``multilabel``) the label is that of `cellpheno.classes`.
 """
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cellpheno.classes import label_parts, membership
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 LABEL = "label"
+_WHOLE = "whole wells"
 FOLD_COLUMNS = [PLATE, WELL, "split", "repeat", "fold"]
 
 
-def assign_folds(wells: pd.DataFrame, splits: Mapping[str, Callable[..., pd.DataFrame]], seed: int) -> pd.DataFrame:
+def assign_folds(
+    wells: pd.DataFrame, splits: Mapping[str, Callable[..., pd.DataFrame]], seed: int, *, multilabel: bool = False
+) -> pd.DataFrame:
     """Fold tables of several splits, one below the other.
 
     Parameters
@@ -28,6 +33,8 @@ def assign_folds(wells: pd.DataFrame, splits: Mapping[str, Callable[..., pd.Data
     splits : mapping of name to callable
         `by_well` or `by_group` with their options filled in; the name goes to the column ``split``.
     seed : int
+    multilabel : bool
+        A well may have several classes.
 
     Raises
     ------
@@ -38,7 +45,7 @@ def assign_folds(wells: pd.DataFrame, splits: Mapping[str, Callable[..., pd.Data
     faults: list[str] = []
     for name, make in splits.items():
         try:
-            tables.append(make(wells, seed=seed, split=name))
+            tables.append(make(wells, seed=seed, split=name, multilabel=multilabel))
         except InputError as error:
             faults.extend(fault for fault in error.faults if fault not in faults)
     if faults:
@@ -54,6 +61,7 @@ def by_well(
     stratify: Sequence[str] = (),
     seed: int,
     split: str = "by_well",
+    multilabel: bool = False,
 ) -> pd.DataFrame:
     """Deal the wells of each class evenly to folds.
 
@@ -68,6 +76,9 @@ def by_well(
     seed : int
     split : str
         Goes to the column of that name.
+    multilabel : bool
+        A well may have several classes: the wells of each class, rarest first, then those of each set of classes are
+        dealt as evenly as they can be (Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10).
 
     Raises
     ------
@@ -82,9 +93,19 @@ def by_well(
     >>> by_well(wells, n_folds=2, seed=0).groupby("fold").size().tolist()
     [2, 2]
     """
-    faults = _table_faults(wells, stratify) + _number_faults(n_folds, n_repeats)
-    if LABEL in wells:
-        counts = _labelled(wells)[LABEL].value_counts().sort_index()
+    faults = _table_faults(wells, stratify, multilabel) + _number_faults(n_folds, n_repeats)
+    if OBJECT in wells:  # cells: their whole wells are dealt
+        if stratify:
+            faults.append(
+                f"split {split}: stratify={list(stratify)}: cells of a well have several classes; leave it out"
+            )
+        if not faults:
+            whole = wells.assign(**{_WHOLE: wells[PLATE] + " " + wells[WELL]})
+            return by_group(
+                whole, group=_WHOLE, n_folds=n_folds, n_repeats=n_repeats, seed=seed, split=split, multilabel=multilabel
+            )
+    elif LABEL in wells:
+        counts = _held(_labelled(wells), multilabel).sum()
         faults += [
             f"split {split}: n_folds={n_folds}, but class {name!r} has {n} wells; use n_folds={n} or fewer"
             for name, n in counts.items()
@@ -97,6 +118,10 @@ def by_well(
     for repeat in range(n_repeats):
         rng = np.random.default_rng([seed, repeat])
         strata = [labelled[column].fillna("").astype(str).to_numpy() for column in (*tuple(stratify)[::-1], LABEL)]
+        if multilabel:
+            fold = _deal_sets(_held(labelled, multilabel), list(zip(*strata, strict=True)), n_folds, rng)
+            tables.append(_fold_table(labelled, fold, split, repeat))
+            continue
         dealt = np.lexsort([rng.permutation(len(labelled)), *strata])  # class by class, stratum by stratum, shuffled
         # One deal that runs on over all strata: counts differ by one at most in a fold, a class and a stratum.
         fold = np.empty(len(dealt), dtype=np.intp)
@@ -113,6 +138,7 @@ def by_group(
     n_repeats: int = 1,
     seed: int,
     split: str = "by_group",
+    multilabel: bool = False,
 ) -> pd.DataFrame:
     """Hold out whole groups of wells: plates, treatments, drugs, batches.
 
@@ -128,6 +154,8 @@ def by_group(
         Independent dealings; needs ``n_folds``.
     seed : int
     split : str
+    multilabel : bool
+        A well may have several classes.
 
     Raises
     ------
@@ -142,7 +170,7 @@ def by_group(
     >>> by_group(wells, group="Metadata_Plate", seed=0)["fold"].tolist()
     [0, 0, 1, 1]
     """
-    faults = _table_faults(wells, [group]) + _number_faults(n_folds, n_repeats)
+    faults = _table_faults(wells, [group], multilabel) + _number_faults(n_folds, n_repeats)
     if n_folds is None and n_repeats > 1:
         faults.append(f"split {split}: n_repeats={n_repeats} needs n_folds; leaving one group out has one order only")
     if group in wells and LABEL in wells:
@@ -150,24 +178,28 @@ def by_group(
     if faults:
         raise InputError(*faults)
     labelled = _labelled(wells)
+    held = _held(labelled, multilabel)
     tables = []
     for repeat in range(n_repeats):
         if n_folds is None:
             fold = np.unique(labelled[group].astype(str), return_inverse=True)[1]
         else:
-            fold = _deal_groups(labelled, group, n_folds, np.random.default_rng([seed, repeat]))
+            fold = _deal_groups(labelled[group], held, n_folds, np.random.default_rng([seed, repeat]))
         tables.append(_fold_table(labelled, fold, split, repeat))
-        faults += _lacking(labelled, group, fold, split, repeat)
+        faults += _lacking(labelled[group], held, fold, split, repeat)
     if faults:
         raise InputError(*faults)
     return pd.concat(tables, ignore_index=True)
 
 
-def inner_split(wells: pd.DataFrame, fraction: float, seed: int, group: str | None = None) -> pd.DataFrame:
+def inner_split(
+    wells: pd.DataFrame, fraction: float, seed: int, group: str | None = None, multilabel: bool = False
+) -> pd.DataFrame:
     """Choose the training wells that are set aside to stop the training in time.
 
     Without ``group`` each class gives its fraction, one well at least and never all of them (a class with one well
-    gives none). With ``group`` whole groups are set aside, so that no class is lost from the rest.
+    gives none). With ``group`` whole groups are set aside, and with several classes a well a fold as `by_well` deals
+    it, so that no class is lost from the rest.
 
     Parameters
     ----------
@@ -177,6 +209,8 @@ def inner_split(wells: pd.DataFrame, fraction: float, seed: int, group: str | No
         Of the wells, above 0 and at most 0.5.
     seed : int
     group : str, optional
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
@@ -186,7 +220,7 @@ def inner_split(wells: pd.DataFrame, fraction: float, seed: int, group: str | No
     Raises
     ------
     InputError
-        If the fraction is out of range, a column is missing, or no group can be spared.
+        If the fraction is out of range, a column is missing, or nothing can be spared.
 
     Examples
     --------
@@ -195,53 +229,89 @@ def inner_split(wells: pd.DataFrame, fraction: float, seed: int, group: str | No
     >>> inner_split(wells, 0.25, seed=0)["label"].tolist()
     ['a', 'b']
     """
-    faults = _table_faults(wells, [] if group is None else [group])
+    faults = _table_faults(wells, [] if group is None else [group], multilabel)
     if not 0 < fraction <= 0.5:
         faults.append(f"validation fraction {fraction}: wanted above 0 and at most 0.5")
     if faults := [fault for fault in faults if " has one well" not in fault]:
         raise InputError(*faults)
     labelled, rng = _labelled(wells.reset_index(drop=True)), np.random.default_rng(seed)  # the index is the position
-    if group is None:
+    if group is None and not multilabel:
         chosen: list[int] = []
         for _, rows in labelled.groupby(LABEL, sort=True):
             n = min(max(1, round(fraction * len(rows))), len(rows) - 1)
             chosen.extend(rows.index[rng.permutation(len(rows))[:n]])
         return wells.iloc[sorted(chosen)]
-    n_folds = min(max(2, round(1 / fraction)), labelled[group].nunique())
-    fold = _deal_groups(labelled, group, n_folds, rng)
-    classes = set(labelled[LABEL])
-    spare = [f for f in range(n_folds) if set(labelled[LABEL][fold != f]) == classes]
+    held, n_folds = _held(labelled, multilabel), max(2, round(1 / fraction))
+    if group is None:
+        fold = _deal_sets(held, labelled[LABEL].tolist(), n_folds, rng)
+    else:
+        n_folds = min(n_folds, labelled[group].nunique())
+        fold = _deal_groups(labelled[group], held, n_folds, rng)
+    spare = [f for f in range(n_folds) if held[fold != f].any().all() and (fold == f).any()]
     if n_folds < 2 or not spare:
-        raise InputError(f"validation by {group}: no group can be set aside without losing a class; split by well")
-    best = max(spare, key=lambda f: (labelled[LABEL][fold == f].nunique(), -f))
+        what, way = ("well", "validation=0") if group is None else ("group", "split by well")
+        raise InputError(f"validation by {group or 'well'}: no {what} can be set aside without losing a class; {way}")
+    best = max(spare, key=lambda f: (held[fold == f].any().sum(), -f))
     return wells.iloc[sorted(labelled.index[fold == best])]
 
 
 def _labelled(wells: pd.DataFrame) -> pd.DataFrame:
     """Labelled wells in one order, whatever the order they came in."""
     rows = wells[wells[LABEL].notna() & (wells[LABEL] != "")]
-    return rows.sort_values([PLATE, WELL], kind="stable") if PLATE in rows and WELL in rows else rows
+    keys = row_keys(rows.columns)
+    return rows.sort_values(by=keys, kind="stable") if PLATE in keys and WELL in keys else rows
+
+
+def _held(labelled: pd.DataFrame, multilabel: bool) -> pd.DataFrame:
+    """Whether each well (a row) has each class (a column, sorted)."""
+    labels = labelled[LABEL].astype(str).tolist()
+    names = sorted({part for label in set(labels) for part in label_parts(label, multilabel)})
+    return pd.DataFrame(membership(labels, names, multilabel), index=labelled.index, columns=names)
 
 
 def _fold_table(labelled: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int) -> pd.DataFrame:
-    return labelled[[PLATE, WELL]].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
+    return labelled[row_keys(labelled.columns)].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
 
 
-def _deal_groups(wells: pd.DataFrame, group: str, n_folds: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def _deal_groups(
+    groups: "pd.Series[str]", held: pd.DataFrame, n_folds: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
     """Fold of each well: whole groups, largest first, to the fold that holds least of the group's classes."""
-    counts = pd.crosstab(wells[group].astype(str), wells[LABEL])  # (groups, K)
+    names = groups.astype(str)
+    counts = held.groupby(names, sort=True).sum()  # (groups, K)
+    sizes = names.value_counts()
     counts = counts.iloc[rng.permutation(len(counts))]
-    counts = counts.iloc[np.argsort(-counts.sum(axis=1).to_numpy(), kind="stable")]
-    held = np.zeros((n_folds, counts.shape[1]))
+    counts = counts.iloc[np.argsort(-sizes[counts.index].to_numpy(), kind="stable")]
+    load = np.zeros((n_folds, counts.shape[1]))
     fold_of: dict[str, int] = {}
     for name, row in zip(counts.index, counts.to_numpy(np.float64), strict=True):
-        fold = min(range(n_folds), key=lambda f: (held[f] @ row, held[f].sum(), f))
-        held[fold] += row
+        fold = min(range(n_folds), key=lambda f: (load[f] @ row, load[f].sum(), f))
+        load[fold] += row
         fold_of[str(name)] = fold
-    return np.array([fold_of[str(name)] for name in wells[group]], dtype=np.intp)
+    return np.array([fold_of[name] for name in names], dtype=np.intp)
 
 
-def _table_faults(wells: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+def _deal_sets(
+    held: pd.DataFrame, strata: Sequence[Hashable], n_folds: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Fold of each well: the rarest class first, to the fold that holds least of it, then of the well's own stratum."""
+    table = held.to_numpy()  # (n, K)
+    place = {stratum: i for i, stratum in enumerate(dict.fromkeys(strata))}
+    code = np.array([place[stratum] for stratum in strata])
+    order, fold = rng.permutation(len(table)), np.full(len(table), -1, dtype=np.intp)
+    turn = rng.permutation(n_folds)
+    while (waiting := order[fold[order] < 0]).size:
+        left = table[waiting].sum(axis=0)
+        rarest = int(np.where(left > 0, left, len(table) + 1).argmin()) if left.any() else None
+        for i in waiting if rarest is None else waiting[table[waiting, rarest]]:
+            alike, dealt = code == code[i], [fold == f for f in turn]
+            of_class = [0 if rarest is None else int(table[own, rarest].sum()) for own in dealt]
+            counts = [(n, int((own & alike).sum()), int(own.sum())) for n, own in zip(of_class, dealt, strict=True)]
+            fold[i] = turn[min(range(n_folds), key=counts.__getitem__)]
+    return fold
+
+
+def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool) -> list[str]:
     """Faults of the table of wells, whatever the split."""
     faults = []
     for column in (PLATE, WELL, LABEL, *columns):
@@ -249,17 +319,25 @@ def _table_faults(wells: pd.DataFrame, columns: Iterable[str]) -> list[str]:
             near = difflib.get_close_matches(column, [str(name) for name in wells.columns], n=3, cutoff=0.4)
             faults.append(f"wells: no column {column!r}; nearest: {', '.join(near) or 'none'}")
     if PLATE in wells and WELL in wells:
-        double = wells[wells.duplicated([PLATE, WELL])]
-        faults += [f"wells: {p} {w} is listed twice" for p, w in zip(double[PLATE], double[WELL], strict=True)]
+        double = wells[wells.duplicated(row_keys(wells.columns))]
+        faults += [
+            f"wells: {' '.join(map(str, key))} is listed twice" for key in double[row_keys(wells.columns)].to_numpy()
+        ]
     if LABEL in wells:
         rows = _labelled(wells)
-        counts = rows[LABEL].value_counts().sort_index()
+        held = _held(rows, multilabel)
+        counts = held.sum()
         if len(counts) < 2:
             found = ", ".join(f"{name!r} ({n} wells)" for name, n in counts.items()) or "no labelled well"
             faults.append(f"wells: two classes or more are wanted, found {found}; label wells of another class")
         for name in counts.index[counts == 1]:
-            where = " ".join(str(rows.loc[rows[LABEL] == name, key].iloc[0]) for key in (PLATE, WELL) if key in rows)
+            where = " ".join(str(rows.loc[held[name], key].iloc[0]) for key in (PLATE, WELL) if key in rows)
             faults.append(f"class {name!r} has one well ({where}): no split can hold it out; add wells or unlabel it")
+        if multilabel:
+            faults += [
+                f"class {name!r} is in all {len(rows)} labelled wells: there is none without it to tell it from"
+                for name in counts.index[(counts == len(rows)) & (counts > 1)]
+            ]
     return faults
 
 
@@ -279,14 +357,16 @@ def _group_faults(labelled: pd.DataFrame, group: str, n_folds: int | None, split
     return []
 
 
-def _lacking(labelled: pd.DataFrame, group: str, fold: NDArray[np.intp], split: str, repeat: int) -> list[str]:
+def _lacking(
+    groups: "pd.Series[str]", held: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int
+) -> list[str]:
     """Folds whose training part lacks a class."""
     faults = []
     for f in np.unique(fold):
-        trained = set(labelled[LABEL][fold != f])
-        held = ", ".join(sorted(set(labelled[group][fold == f].astype(str))))
+        trained = held[fold != f].any()
+        out = ", ".join(sorted(set(groups[fold == f].astype(str))))
         faults += [
-            f"split {split}, repeat {repeat}, fold {f} (holds out {held}): no training well of class {name!r} is left"
-            for name in sorted(set(labelled[LABEL]) - trained)
+            f"split {split}, repeat {repeat}, fold {f} (holds out {out}): no training well of class {name!r} is left"
+            for name in held.columns[~trained]
         ]
     return faults

@@ -12,13 +12,16 @@ from scipy.stats import rankdata
 
 from cellpheno.compare.metrics import (
     LOWER_IS_BETTER,
-    METRICS,
     Floats,
     auroc_rows,
+    average_precision_rows,
     count_metrics,
     log_losses,
     log_odds,
+    metrics_for,
     score,
+    tallies,
+    truth_table,
 )
 from cellpheno.compare.resampling import (
     Contest,
@@ -46,6 +49,7 @@ def scores(
     n_bootstrap: int = 2000,
     confidence: float = 0.95,
     seed: int,
+    multilabel: bool = False,
 ) -> pd.DataFrame:
     """Score every contestant on every split, with intervals.
 
@@ -59,13 +63,16 @@ def scores(
     n_bootstrap : int
     confidence : float
     seed : int
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
     DataFrame
-        ``contestant, split, metric, class, value, low, high, n, n_unit, unit, note``: ``balanced_accuracy,
-        macro_auroc`` (mean over classes against the rest)``, macro_f1, log_loss`` with an empty class, ``auroc`` and
-        ``recall`` a class. Without an interval ``low`` and ``high`` are nan and ``note`` says why.
+        ``contestant, split, metric, class, value, low, high, n, n_unit, unit, note``: the metrics of
+        `cellpheno.compare.metrics.score`, those of the whole with an empty class. Areas and average precisions are of
+        a class against the rest, and means over the classes. Without an interval ``low`` and ``high`` are nan and
+        ``note`` says why.
 
     Raises
     ------
@@ -73,7 +80,7 @@ def scores(
         If columns are missing, classes are unknown, or contestants of a split were scored on different wells.
     """
     rows = []
-    for contest in contests(predictions, classes, unit):
+    for contest in contests(predictions, classes, unit, multilabel):
         draws = resample(contest, unit, n_bootstrap, seed)
         for contestant, logits in contest.logits.items():
             result = score(logits, contest.truth, draws.weights)
@@ -98,17 +105,18 @@ def differences(
     n_bootstrap: int = 2000,
     confidence: float = 0.95,
     seed: int,
+    multilabel: bool = False,
 ) -> pd.DataFrame:
     """Compare every other contestant with a reference on the same wells.
 
     The interval resamples the same units for both. ``p`` is from a paired permutation test: the two contestants'
-    predictions are swapped unit by unit at random (for the area under the ROC curve their ranks, Bandos et al. 2005,
-    doi:10.1002/sim.2149); ties count half (mid-p). A contestant is "ahead" or "behind" only if ``p`` is below
-    1 - confidence and the interval leaves out zero.
+    predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos et al. 2005,
+    doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). A contestant is "ahead" or
+    "behind" only if ``p`` is below 1 - confidence and the interval leaves out zero.
 
     Parameters
     ----------
-    predictions, classes, unit, n_bootstrap, confidence, seed
+    predictions, classes, unit, n_bootstrap, confidence, seed, multilabel
         As in `scores`.
     reference : str
         A contestant.
@@ -125,7 +133,7 @@ def differences(
         As `scores`, or if the reference has no predictions in a split.
     """
     rows = []
-    for contest in contests(predictions, classes, unit):
+    for contest in contests(predictions, classes, unit, multilabel):
         if reference not in contest.logits:
             raise InputError(f"split {contest.split}: no contestant {reference!r}; there are {list(contest.logits)}")
         draws = resample(contest, unit, n_bootstrap, seed)
@@ -135,7 +143,7 @@ def differences(
                 continue
             own = score(logits, contest.truth, draws.weights).overall
             swapped = _swapped(contest, logits, contest.logits[reference], n_bootstrap, seed)
-            for metric in METRICS:
+            for metric in metrics_for(contest.truth):
                 gap = own[metric] - base[metric]
                 note = no_interval(gap[1:], draws)
                 low, high = (np.nan, np.nan) if note else percentiles(gap[1:], draws, confidence)
@@ -162,7 +170,12 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     behind, less_is_better = row["verdict"] == BEHIND, row["metric"] in LOWER_IS_BETTER
     if row["verdict"] != NO_DIFFERENCE and behind != less_is_better:  # "behind by 0.04", not by -0.04
         value, low, high = -value, -high, -low
-    names = {"macro_auroc": "macro AUROC", "macro_f1": "macro F1", "log_loss": "log loss (less is better)"}
+    names = {
+        "macro_auroc": "macro AUROC",
+        "mean_average_precision": "mAP",
+        "macro_f1": "macro F1",
+        "log_loss": "log loss (less is better)",
+    }
     metric = names.get(str(row["metric"]), str(row["metric"]).replace("_", " "))
     bounds = "[no interval]" if np.isnan(low) else f"[{_plain(low)}, {_plain(high)}]"
     units = "" if row["unit"] == "well" else f", {row['n_unit']} {row['unit']}s"
@@ -182,7 +195,7 @@ def _bounds(
         return np.nan, np.nan, note
     if metric in LOWER_IS_BETTER:
         return *positive_interval(value, drawn, draws, confidence), ""
-    most = most_units(metric, value, k, draws.per_class)
+    most = most_units(metric, value, k, draws)
     return *fraction_interval(value, drawn, most, draws, confidence), ""
 
 
@@ -193,19 +206,19 @@ def _swapped(contest: Contest, own: Floats, base: Floats, n_permutations: int, s
     flips[0] = False
     swap = flips[:, contest.unit]  # (1 + R, n)
     n, n_classes = own.shape
-    pair = np.zeros((2, n, n_classes * n_classes))
-    for one_hot, logits in zip(pair, (own, base), strict=True):
-        one_hot[np.arange(n), truth * n_classes + logits.argmax(axis=1)] = 1
-    moved = (swap @ (pair[1] - pair[0])).reshape(-1, n_classes, n_classes)
-    totals = pair.sum(axis=1).reshape(2, n_classes, n_classes)
+    pair = [tallies(logits, truth) for logits in (own, base)]  # (n, 3 K) each
+    moved = (swap @ (pair[1] - pair[0])).reshape(-1, 3, n_classes)
+    totals = [one.sum(axis=0).reshape(3, n_classes) for one in pair]
     left, right = count_metrics(totals[0] + moved), count_metrics(totals[1] - moved)
     gaps = {name: left[name] - right[name] for name in left}
     gaps["log_loss"] = np.where(swap, -1.0, 1.0) @ (log_losses(own, truth) - log_losses(base, truth)) / n
-    areas = []
-    for k in range(n_classes):
-        a, b = (rankdata(log_odds(logits)[:, k]) for logits in (own, base))
-        areas.append(auroc_rows(np.where(swap, b, a), truth == k) - auroc_rows(np.where(swap, a, b), truth == k))
-    gaps["macro_auroc"] = np.mean(areas, axis=0)
+    positive, odds = truth_table(truth, n_classes), [log_odds(logits, truth.ndim == 2) for logits in (own, base)]
+    for name, of in (("macro_auroc", auroc_rows), ("mean_average_precision", average_precision_rows)):
+        each = []
+        for k in range(n_classes):
+            a, b = (rankdata(one[:, k]) for one in odds)
+            each.append(of(np.where(swap, b, a), positive[:, k]) - of(np.where(swap, a, b), positive[:, k]))
+        gaps[name] = np.mean(each, axis=0)
     return gaps
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 SHARD_BYTES = 256 * 2**20  # of uncompressed pixels; larger wells are split over several files
 
@@ -167,7 +167,9 @@ def write_crops(
             dtype=values.dtype,
             chunks=(chunk, *values.shape[1:]),
             shards=(chunk * chunks_per_shard, *values.shape[1:]),
-            compressors=ZstdCodec(level=3, checksum=True),  # without the checksum a flipped byte reads as pixels
+            # Noise leaves little to gain: this reads quicker than zstd at no more bytes. Without the checksum a flipped
+            # byte reads as pixels.
+            compressors=(BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()),
             dimension_names=("cell", "c", "y", "x")[: values.ndim],
             config={"write_empty_chunks": True},  # a file that is absent is a fault, never zeros
         )
@@ -212,6 +214,11 @@ def read_pixels(path: Path | str, cells: slice | None = None) -> NDArray[Any]:
     """Read pixels (n, c, y, x) alone, in half the time of `read_crops`, which it is otherwise like."""
     pixels: NDArray[Any] = _read(path, "pixels", cells or slice(None))
     return pixels
+
+
+def read_keys(path: Path | str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Read site and object number (n,) of a well's cells in stored order, without their pixels."""
+    return _read(path, "site", slice(None)), _read(path, "object_number", slice(None))
 
 
 def _array(path: Path | str, name: str) -> zarr.Array[Any]:

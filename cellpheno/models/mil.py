@@ -11,6 +11,9 @@ one yes-or-no question a class, do not sum to one; a linear layer on them makes 
 after Kraus et al. 2016: ``loss = sum_k BCE(P_k, t_k) + CE(softmax(W s + c), t)``. There the layer sees P, here its
 logit s, in which a rare class differs from an absent one; W starts as the identity.
 
+With several classes a well (``multilabel``) the bag's logits are yes-or-no questions too, and so is their loss:
+``sum_k BCE(sigmoid(logit_k), t_k)``, beside that of P_k where the pooling is one of scores.
+
 A pooling of features has the head behind it: instance features -> bag features -> bag logits. The head is linear and
 the weights of a bag sum to one, so a bag's logit is the weighted mean of its instances' logits: what the head says of
 one cell and its attention together are the cell's exact share in the verdict.
@@ -26,12 +29,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from cellpheno.models.finetune import freeze, parameter_groups
+from cellpheno.models.transforms import eight_orientations
 
 
 class BagOutput(NamedTuple):
     """What a classifier says of a batch of bags."""
 
-    logits: Tensor  # (B, K); prob_<class> is their softmax
+    logits: Tensor  # (B, K); prob_<class> is their softmax, or their sigmoid with several classes a well
     instance_logits: Tensor  # (N, K)
     bag_scores: Tensor | None  # (B, K), logits of the pooled P_k of a pooling of scores; score_<class> is their sigmoid
 
@@ -44,7 +48,7 @@ class RaggedBatch(Protocol):
     @property
     def bag(self) -> Tensor: ...  # noqa: D102  (N,)
     @property
-    def labels(self) -> Tensor: ...  # noqa: D102  (B,)
+    def labels(self) -> Tensor: ...  # noqa: D102  (B,), or (B, K) of 0 and 1
 
 
 class MILClassifier(pl.LightningModule):
@@ -55,7 +59,7 @@ class MILClassifier(pl.LightningModule):
     encoder : nn.Module
         Pictures (N, c, y, x) to features (N, d), or to maps of features (N, d, y', x'); has ``n_features`` = d.
     pooling : nn.Module
-        Has ``pools``, ``"scores"`` or ``"features"`` (see `cellpheno.models.pooling`).
+        Has ``pools``, ``"scores"``, ``"features"`` or ``"logits"`` (see `cellpheno.models.pooling`, `cell_pooling`).
     classes : sequence of str
         In the order of the logits.
     optimizer : callable, optional
@@ -65,11 +69,13 @@ class MILClassifier(pl.LightningModule):
     augment : callable, optional
         (crops, generator) -> crops, in training only.
     class_weights : Tensor of shape (K,), optional
-        Weights of the loss.
+        Weights of the loss; (2, K) with several classes a well: of no and of yes.
     seed : int
         Of the augmentation.
+    multilabel : bool
+        A bag may have several classes, or none.
     label_smoothing : float
-        0 to 1.
+        0 to 1: this share of the truth is spread evenly over the classes, or over yes and no.
     dropout : float
         Of the features before the head.
     piece : int
@@ -80,6 +86,8 @@ class MILClassifier(pl.LightningModule):
         Layers that keep their weights (`cellpheno.models.finetune.freeze`), such as ``encoder.blocks.0-4``, or a depth.
     rates : mapping of str to float, optional
         Learning rates of layers of their own, such as ``{"encoder": 0.0002}``.
+    orientations : bool
+        In evaluation, features are the mean over an instance's eight orientations, at eight times the work.
 
     References
     ----------
@@ -109,18 +117,20 @@ class MILClassifier(pl.LightningModule):
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         class_weights: Tensor | None = None,
         seed: int = 0,
+        multilabel: bool = False,
         label_smoothing: float = 0.0,
         dropout: float = 0.0,
         piece: int = 256,
         channels_last: bool = True,
         frozen: int | str | Sequence[str] = (),
         rates: Mapping[str, float] | None = None,
+        orientations: bool = False,
     ) -> None:
         super().__init__()
         if len(classes) < 2 or len(set(classes)) < len(classes):
             raise ValueError(f"classes {list(classes)}: wanted two or more different names")
-        if getattr(pooling, "pools", None) not in ("scores", "features"):
-            raise TypeError(f"{type(pooling).__name__} is no pooling: its 'pools' must be 'scores' or 'features'")
+        if getattr(pooling, "pools", None) not in ("scores", "features", "logits"):
+            raise TypeError(f"{type(pooling).__name__} is no pooling: 'pools' must be 'scores', 'features' or 'logits'")
         self.classes = tuple(classes)
         n_classes = len(self.classes)
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -135,8 +145,9 @@ class MILClassifier(pl.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.optimizer, self.scheduler, self.augment = optimizer, scheduler, augment
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
+        self.multilabel = multilabel
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
-        self.rates = dict(rates or {})
+        self.rates, self.orientations = dict(rates or {}), orientations
         freeze(self, frozen)
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
@@ -149,7 +160,14 @@ class MILClassifier(pl.LightningModule):
         instances = instances.contiguous(memory_format=self.layout)
         if self.training:
             return cast(Tensor, self.encoder(instances))
-        return torch.cat([self.encoder(piece) for piece in torch.split(instances, self.piece)])
+        return torch.cat([self._views(piece) for piece in torch.split(instances, self.piece)])
+
+    def _views(self, instances: Tensor) -> Tensor:
+        """Features (N, d) in evaluation: of the instances as they are, or the mean over their orientations."""
+        if not self.orientations:
+            return cast(Tensor, self.encoder(instances))
+        views = [self.encoder(view.contiguous(memory_format=self.layout)) for view in eight_orientations(instances)]
+        return torch.stack(views).mean(0)
 
     def classify(self, features: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
         """Features (N, d) of bags ``bag`` (N,) to the bags' logits."""
@@ -158,6 +176,8 @@ class MILClassifier(pl.LightningModule):
         if self.bag_head is not None:
             scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
             return BagOutput(self.bag_head(scores), instance_logits, scores)
+        if self.pooling.pools == "logits":
+            return BagOutput(self.pooling(instance_logits, bag, n_bags), instance_logits, None)
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
         return BagOutput(logits, instance_logits, None)
 
@@ -168,14 +188,19 @@ class MILClassifier(pl.LightningModule):
         class that the bag is taken for.
         """
         weigh = cast(Callable[..., Tensor], self.pooling.weights)
-        if self.bag_head is None:
+        if self.pooling.pools == "features":
             return weigh(features, bag, n_bags)
         out = self.classify(features, bag, n_bags)
-        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K)
+        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K), or (N,) where all instances count alike
+        if shares.ndim == 1:
+            return shares
         return shares.gather(1, out.logits.argmax(1)[bag][:, None])[:, 0]
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
-        """Mean loss of a batch with labels (B,)."""
+        """Mean loss of a batch with labels (B,), or (B, K) with several classes a bag."""
+        if self.multilabel:
+            losses = [self._yes_no(logits, labels) for logits in (out.logits, out.bag_scores) if logits is not None]
+            return torch.stack(losses).sum()
         loss = cross_entropy(
             out.logits.float(), labels, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
@@ -183,6 +208,16 @@ class MILClassifier(pl.LightningModule):
             truth = one_hot(labels, len(self.classes)).to(out.bag_scores.dtype)  # (B, K)
             loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, reduction="sum") / len(labels)
         return loss
+
+    def _yes_no(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum over the classes of the binary cross-entropy, mean over the bags; logits and labels (B, K)."""
+        smooth = labels.float() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = None
+        if self.class_weights is not None:
+            no, yes = self.class_weights
+            weight = torch.where(labels > 0, yes, no)  # (B, K)
+        total = binary_cross_entropy_with_logits(logits.float(), smooth, weight=weight, reduction="sum")
+        return total / len(labels)
 
     def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor:
         """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
@@ -200,12 +235,14 @@ class MILClassifier(pl.LightningModule):
         out = self(batch.instances, batch.bag, len(batch.labels))
         loss = self.loss(out, batch.labels)
         self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        self._validated.append((batch.labels, out.logits.argmax(1)))
+        predicted = (out.logits > 0).to(batch.labels.dtype) if self.multilabel else out.logits.argmax(1)
+        self._validated.append((batch.labels, predicted))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the balanced accuracy over all validation bags."""
+        """Log the balanced accuracy over all validation bags, with several classes a bag its mean over the classes."""
         labels, predicted = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        self.log("val_balanced_accuracy", balanced_accuracy(labels, predicted))
+        questions = zip(labels.T, predicted.T, strict=True) if self.multilabel else [(labels, predicted)]
+        self.log("val_balanced_accuracy", torch.stack([balanced_accuracy(*one) for one in questions]).mean())
         self._validated.clear()
 
     def configure_optimizers(self) -> Any:

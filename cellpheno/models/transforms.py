@@ -4,6 +4,7 @@ A normalisation says by ``scope`` what its limits belong to: ``"plate"`` (estima
 crops, never from labels) or ``"crop"``. Raw grey levels go in, float32 near 0..1 comes out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -164,25 +165,42 @@ def augment(
     def draw(high: int) -> Tensor:  # (N, 1, 1)
         return torch.randint(high, (n, 1, 1), generator=generator, device=crops.device)
 
-    y = 2 * torch.arange(height, device=crops.device)[None, :, None] - (
-        height - 1
-    )  # twice the distance from the middle
-    x = 2 * torch.arange(width, device=crops.device)[None, None, :] - (width - 1)
+    # Twice the distance from the middle of where a pixel comes from. A quarter turn swaps the axes, so that each of the
+    # two depends on one axis of the result alone and is a line of numbers, not an image.
+    by_row = 2 * torch.arange(height, device=crops.device)[None, :, None] - (height - 1)  # (1, y, 1)
+    by_column = 2 * torch.arange(width, device=crops.device)[None, None, :] - (width - 1)  # (1, 1, x)
+    turned = torch.zeros((n, 1, 1), dtype=torch.bool, device=crops.device)
     if flips:
-        y, x = y * (1 - 2 * draw(2)), x * (1 - 2 * draw(2))
+        by_row, by_column = by_row * (1 - 2 * draw(2)), by_column * (1 - 2 * draw(2))
     if rotations:
         quarter = draw(4)
-        cosine, sine = (1 - quarter) * (quarter % 2 == 0), (2 - quarter) * (quarter % 2 == 1)
-        y, x = cosine * y - sine * x, sine * y + cosine * x
+        turned = quarter % 2 == 1
+        cosine, sine = 1 - quarter, 2 - quarter
+        by_row, by_column = torch.where(turned, sine, cosine) * by_row, torch.where(turned, -sine, cosine) * by_column
     if shift_px:
-        y, x = y + 2 * (draw(2 * shift_px + 1) - shift_px), x + 2 * (draw(2 * shift_px + 1) - shift_px)
-    y, x = ((y + height - 1) // 2).clamp(0, height - 1), ((x + width - 1) // 2).clamp(0, width - 1)
-    source = (y * width + x).expand(n, height, width).reshape(n, 1, -1).expand(n, c, -1)  # (N, c, y * x)
+        down, right = (2 * (draw(2 * shift_px + 1) - shift_px) for _ in "yx")
+        by_row, by_column = by_row + torch.where(turned, right, down), by_column + torch.where(turned, down, right)
+    by_row = ((by_row + height - 1) // 2).clamp(0, height - 1) * torch.where(turned, 1, width)
+    by_column = ((by_column + width - 1) // 2).clamp(0, width - 1) * torch.where(turned, width, 1)
+    source = (by_row + by_column).expand(n, height, width).reshape(n, 1, -1).expand(n, c, -1)  # (N, c, y * x)
     out = crops.reshape(n, c, -1).gather(2, source).reshape(crops.shape)
     if jitter:
         gain = torch.randn((n, c, 1, 1), generator=generator, device=crops.device, dtype=torch.float32)
-        out = out * (jitter * gain).exp().to(out.dtype)
+        out *= (jitter * gain).exp().to(out.dtype)
     return out
+
+
+def eight_orientations(crops: Tensor) -> Iterator[Tensor]:
+    """Crops (N, c, y, x) turned by 0, 90, 180 and 270 degrees, then the same in the mirror.
+
+    Examples
+    --------
+    >>> len({tuple(view.flatten().tolist()) for view in eight_orientations(torch.arange(4.0).reshape(1, 1, 2, 2))})
+    8
+    """
+    for mirrored in (crops, crops.flip(-1)):
+        for quarter in range(4):
+            yield mirrored.rot90(quarter, (2, 3))
 
 
 def _check_percentiles(low: float, high: float) -> None:
@@ -200,4 +218,7 @@ def _percentiles(crops: NDArray[np.generic], low: float, high: float) -> NDArray
 def _stretch(crops: NDArray[np.generic], limits: NDArray[np.float32], ceiling: float) -> Tensor:
     bottom = limits[..., 0, None, None]  # (1 or n, c, 1, 1)
     span = np.maximum(limits[..., 1, None, None] - bottom, 1.0)  # DeepLoc's rule: a constant channel stays at 0
-    return torch.from_numpy(np.minimum((crops.astype(np.float32) - bottom) / span, np.float32(ceiling)))
+    values = crops.astype(np.float32)  # a copy: what follows happens in place
+    values -= bottom
+    values /= span
+    return torch.from_numpy(np.minimum(values, np.float32(ceiling), out=values))

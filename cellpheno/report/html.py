@@ -9,14 +9,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from cellpheno.classes import label_parts
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file
 from cellpheno.report import sections, summary
 from cellpheno.report.assay import Doses, assay
-from cellpheno.report.palette import OTHER_STATUS, STATUS_STYLES, UNLABELLED, class_colours
+from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
 
+FIELDS_PER_CLASS = 3
 LIBRARIES = ("cellpheno", "numpy", "pandas", "matplotlib", "scikit-learn", "torch", "pytorch-lightning", "zarr")
 
 
@@ -84,13 +86,15 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         "confusions": sections.confusions(run),
         "plates": sections.plate_maps(run),
         "attention": sections.attention(run, opened, cells_per_class),
+        "fields": sections.fields(run, opened, FIELDS_PER_CLASS),
         "channels": sections.channel_legend(opened),
         "training": sections.training(run),
         "assay": assay(run, doses),
         "new_wells": new_wells(run),
         "status": summary.status_counts(run),
         "left_out": summary.wells_left_out(run),
-        "classes": class_colours(run.classes),
+        "classes": legend(run),
+        "multilabel": run.multilabel,
         "unlabelled": UNLABELLED,
         "statuses": {name: STATUS_STYLES.get(name, OTHER_STATUS) for name in run.wells["status"].unique()},
         "made": how_made(run),
@@ -100,15 +104,23 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
     return environment.get_template("report.html.j2").render(content)
 
 
+def legend(run: Run) -> dict[str, str]:
+    """Name the colours of the plate maps."""
+    colours = sections.label_colours(run)
+    known = {name: colours[name] for name in run.labels}
+    return known | ({"another set of classes": OTHER_SET} if OTHER_SET in colours.values() else {})
+
+
 def new_wells(run: Run) -> list[dict[str, Any]]:
     """List what the contestants say of wells without a label, a split each."""
-    new = one_row_a_well(run.predictions[run.predictions["role"] == "new"], run.classes)
+    new = one_row_a_well(run.predictions[run.predictions["role"] == "new"], run.classes, run.multilabel)
     tables = []
     for split, part in new.groupby("split", sort=False):
         contestants = summary.in_order(part["contestant"])
         called: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
         for row in records(part):
-            call = row["pred"], number(row[f"prob_{row['pred']}"], 2)
+            sure = [number(row[f"prob_{name}"], 2) for name in label_parts(row["pred"], run.multilabel)]
+            call = row["pred"], " ".join(sure)
             called.setdefault((row[PLATE], row[WELL]), {})[row["contestant"]] = call
         rows = [
             {"plate": plate, "well": well, "calls": [called[plate, well].get(name, ("", "")) for name in contestants]}

@@ -4,7 +4,7 @@ Classes take hues of Okabe and Ito that contestants do not use first, so that a 
 report of up to six classes; more classes go on with Tol's muted hues.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 CLASS_COLOURS = (
@@ -15,6 +15,7 @@ OTHER_CONTESTANTS = ("#882255", "#117733", "#332288", "#999933", "#AA4499", "#44
 CHANNEL_COLOURS = ("#FFB000", "#FF4FA3", "#00D6A3", "#E8E8E8", "#FF6A3D")  # light that is added; DNA_COLOUR for DNA
 DNA_COLOUR = "#4F7BFF"
 UNLABELLED = "#DDE3E8"
+OTHER_SET = "#8A6D5A"
 INK, MUTED, HAIRLINE = "#1C2833", "#5D6D7B", "#D5DCE2"
 
 
@@ -62,6 +63,17 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
     {'nuclear': '#009E73', 'cytosolic': '#E69F00'}
     """
     return {name: CLASS_COLOURS[i % len(CLASS_COLOURS)] for i, name in enumerate(classes)}
+
+
+def set_colours(true: Sequence[str], predicted: Iterable[str]) -> dict[str, str]:
+    """Colour of each set of classes: those that wells have take the colours in turn, all others share one.
+
+    Examples
+    --------
+    >>> set_colours(["nuclear", "nuclear|membrane"], ["membrane"])["membrane"] == OTHER_SET
+    True
+    """
+    return dict.fromkeys(predicted, OTHER_SET) | class_colours(true)
 
 
 def contestant_styles(contestants: Sequence[str]) -> dict[str, Style]:

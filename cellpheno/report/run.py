@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.special import softmax
 
-from cellpheno.compare.predictions import mean_over_repeats
+from cellpheno.classes import SEVERAL, called_classes, label_parts
+from cellpheno.compare.predictions import mean_over_repeats, probabilities
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
 
 TEXT = {"contestant", "reference", "split", "role", "true", "pred", "label", "status", "messages"} | {
-    *("metric", "class", "unit", "verdict", "note", "group")
+    *("metric", "class", "unit", "verdict", "note", "group", "kind")
 }
 WHOLE = ("n", "n_unit", "n_cells", "n_fields", "repeat", "fold", "epoch", "Metadata_Site", "Metadata_ObjectNumber")
 NEEDED = {"wells": [PLATE, WELL, "label", "status"], "predictions": ["contestant", "split", "role", "true", "pred"]}
@@ -33,6 +33,7 @@ class Run(NamedTuple):
     instances: pd.DataFrame | None
     assay: pd.DataFrame | None
     dose: pd.DataFrame | None
+    kinds: dict[str, str]  # of each class, as classes.csv tells it; empty where it is absent: one class a well
     histories: dict[str, dict[str, pd.DataFrame]]  # split, then fold
     cards: dict[str, dict[str, Any]]  # of each trained model, by split/fold
     config: dict[str, str]  # text of each resolved configuration, by file
@@ -42,6 +43,21 @@ class Run(NamedTuple):
     def classes(self) -> list[str]:
         """Classes in the order of the models."""
         return [str(name).removeprefix("prob_") for name in self.predictions if str(name).startswith("prob_")]
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a well may have several classes."""
+        return SEVERAL in self.kinds.values()
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes; where a well may have several, the sets of classes that the wells have."""
+        return sorted(set(self.wells["label"]) - {""}) if self.multilabel else self.classes
+
+    def labelled(self) -> "pd.Series[int]":
+        """Count the labelled wells of each class."""
+        named = [part for label in self.wells["label"] for part in label_parts(label, self.multilabel)]
+        return pd.Series(named, dtype=object).value_counts()
 
 
 def read_run(folder: Path | str) -> Run:
@@ -76,6 +92,7 @@ def read_run(folder: Path | str) -> Run:
     splits = {split: i for i, split in enumerate(tables.get("folds", tables["predictions"])["split"].unique())}
     for name in tables.keys() - {"wells"}:  # all sections follow the order in which the splits were asked for
         tables[name] = tables[name].sort_values("split", key=lambda names: names.map(splits), kind="stable")
+    kinds = read_table(folder / "classes.csv") if (folder / "classes.csv").is_file() else None
     models = sorted((folder / "models").glob("*/*/"))
     histories: dict[str, dict[str, pd.DataFrame]] = {}
     for model in models:
@@ -94,6 +111,7 @@ def read_run(folder: Path | str) -> Run:
         instances=tables.get("instances"),
         assay=tables.get("assay"),
         dose=tables.get("dose"),
+        kinds={} if kinds is None else dict(zip(kinds["class"], kinds["kind"], strict=True)),
         histories=histories,
         cards={name: json.loads(path.read_text("utf-8")) for name, path in cards.items()},
         config={path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in config},
@@ -144,7 +162,7 @@ def seed_of(run: Run) -> str:
     return ", ".join(sorted(told)) if len(told) <= 3 else f"{len(told)} seeds"  # each model has one of its own
 
 
-def one_row_a_well(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+def one_row_a_well(predictions: pd.DataFrame, classes: list[str], multilabel: bool = False) -> pd.DataFrame:
     """Join the repeats of a cross-validation: the mean logit of a well, and what it predicts.
 
     Parameters
@@ -152,6 +170,8 @@ def one_row_a_well(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFram
     predictions : DataFrame
         As in predictions.csv.
     classes : list of str
+    multilabel : bool
+        A well may have several classes.
 
     Returns
     -------
@@ -161,5 +181,5 @@ def one_row_a_well(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFram
         return predictions.reset_index(drop=True)
     joined = mean_over_repeats(predictions, classes)
     logits = joined[[f"logit_{name}" for name in classes]].to_numpy()  # (B, K)
-    joined[[f"prob_{name}" for name in classes]] = softmax(logits, axis=1)
-    return joined.assign(pred=[classes[k] for k in logits.argmax(axis=1)])
+    joined[[f"prob_{name}" for name in classes]] = probabilities(logits, multilabel)
+    return joined.assign(pred=called_classes(logits, classes, multilabel))

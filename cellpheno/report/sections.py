@@ -1,6 +1,6 @@
 """The pictures of a run, section by section: each function returns plain data for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.report.class_maps import are_positions, draw_fields, save_maps, tiles
 from cellpheno.report.gallery import choose_cells, pictures, scale_bar_um
 from cellpheno.report.palette import (
     OTHER_STATUS,
@@ -19,6 +20,7 @@ from cellpheno.report.palette import (
     channel_colours,
     class_colours,
     contestant_styles,
+    set_colours,
 )
 from cellpheno.report.plate_map import plate_heatmap, plate_shape
 from cellpheno.report.plots import confusion_matrix, difference_plot, forest_plot, training_curves
@@ -95,7 +97,9 @@ def _difference_row(row: Any) -> dict[str, str]:
 
 
 def confusions(run: Run) -> list[dict[str, Any]]:
-    """Draw true against predicted class of the held-out wells, a split and contestant each."""
+    """Draw true against predicted class of the held-out wells, a split and contestant each; not of wells in several."""
+    if run.multilabel:
+        return []
     colours, sections = class_colours(run.classes), []
     joined = one_row_a_well(run.predictions[run.predictions["role"] == "out_of_fold"], run.classes)
     for split, part in joined.groupby("split", sort=False):
@@ -114,9 +118,14 @@ def confusions(run: Run) -> list[dict[str, Any]]:
     return sections
 
 
+def label_colours(run: Run) -> dict[str, str]:
+    """Colour of each class; where a well may have several, of each set of classes that is true or predicted."""
+    return set_colours(run.labels, run.predictions["pred"]) if run.multilabel else class_colours(run.classes)
+
+
 def plate_maps(run: Run) -> list[dict[str, Any]]:
     """Draw each plate: what is known of its wells, then what the contestants say of them, a split each."""
-    joined = one_row_a_well(run.predictions, run.classes)
+    joined = one_row_a_well(run.predictions, run.classes, run.multilabel)
     shape = plate_shape(run.wells[WELL].tolist())
     cells = run.wells["n_cells"].dropna() if "n_cells" in run.wells else pd.Series(dtype=float)
     limits = (0.0, float(cells.max()) if len(cells) else 1.0)
@@ -142,7 +151,7 @@ def plate_maps(run: Run) -> list[dict[str, Any]]:
 
 def _known_maps(run: Run, wells: pd.DataFrame, shape: tuple[int, int], limits: tuple[float, float]) -> list[Markup]:
     names, plate = wells[WELL].tolist(), wells[PLATE].iloc[0]
-    colours = {"": UNLABELLED, **class_colours(run.classes)}
+    colours = {"": UNLABELLED, **label_colours(run)}
     tips = [f"{w[WELL]}: {w['label'] or 'no label'}, {w['status']}" for _, w in wells.iterrows()]
     truth = plate_heatmap(names, wells["label"].tolist(), title="Label", colours=colours, tips=tips, shape=shape)
     styles = {status: STATUS_STYLES.get(status, OTHER_STATUS) for status in wells["status"]}
@@ -187,7 +196,7 @@ def _prediction_maps(
         f"{w}: {p or 'no prediction'} ({number(s, 2)}), label {t or 'none'}"
         for w, p, s, t in zip(names, called, sure, truth, strict=True)
     ]
-    colours, title = class_colours(run.classes), f"{label}: prediction"
+    colours, title = label_colours(run), f"{label}: prediction"
     figure = plate_heatmap(names, called, title=title, colours=colours, tips=tips, marked=wrong, shape=shape)
     maps = [inline_svg(figure, f"predicted {key} {contestant}", f"predictions of {label} on the plate")]
     if contestant == "mil" and not all(np.isnan(right)):
@@ -222,17 +231,15 @@ def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, 
     """Draw the cells of highest and lowest attention in held-out wells, a split and class each."""
     if run.instances is None:
         return []
+    if are_positions(run.instances):
+        return []
     sections = []
-    labels = run.wells.set_index([PLATE, WELL])["label"]
-    held_out = run.instances[run.instances["role"] == "out_of_fold"]
-    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
-        part = part[part["repeat"] == part["repeat"].min()]
-        part = part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
-        chosen = choose_cells(part, run.classes, cells_per_class)
+    for (split, name), part in _held_out(run, run.instances):
+        chosen = choose_cells(part, run.labels, cells_per_class)
         folders = {plate: opened.plates[plate].folder / "crops" for plate in opened.plates}
         colours = {plate: channel_colours(opened.plates[plate].channels) for plate in opened.plates}
         drawn, faults = pictures(chosen, folders, colours)
-        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.classes]
+        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.labels]
         if chosen.empty:
             faults = ["the pooling of this model gives cells no weights"]
         words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
@@ -240,6 +247,31 @@ def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, 
         sections.append(
             {**words, "classes": classes if drawn else [], "faults": [*opened.faults, *faults], "caption": caption}
         )
+    return sections
+
+
+def _held_out(run: Run, instances: pd.DataFrame) -> Iterator[tuple[tuple[Any, Any], pd.DataFrame]]:
+    """Instances of held-out wells with the label of the well, a split and contestant at a time, the first repeat."""
+    labels = run.wells.set_index([PLATE, WELL])["label"]
+    held_out = instances[instances["role"] == "out_of_fold"]
+    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
+        part = part[part["repeat"] == part["repeat"].min()]
+        yield (split, name), part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
+
+
+def fields(run: Run, opened: Opened, fields_per_class: int) -> list[dict[str, Any]]:
+    """Draw where each class is seen in fields of held-out wells, a split each; the files go beside the report."""
+    if run.instances is None or not are_positions(run.instances):
+        return []
+    card = next(iter(run.cards.values()), {})
+    level, link = card.get("instances", {}).get("level", 0), card.get("instance_link", "sigmoid")
+    sections = []
+    for (split, name), part in _held_out(run, run.instances):
+        maps, faults = draw_fields(part, run.classes, opened.plates, level=level, link=link, n=fields_per_class)
+        save_maps(maps, run.folder / "class_maps" / str(split))
+        words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
+        classes = [{"label": c, "tiles": found} for c in run.classes if (found := tiles(maps, c))]
+        sections.append({**words, "classes": classes, "faults": [*opened.faults, *faults]})
     return sections
 
 
@@ -288,7 +320,9 @@ def training(run: Run) -> list[dict[str, Any]]:
         {
             "split": split_label(split),
             "plot": inline_svg(
-                training_curves(folds, title=f"{len(folds)} models", chance=1 / len(run.classes)),
+                training_curves(
+                    folds, title=f"{len(folds)} models", chance=1 / (2 if run.multilabel else len(run.classes))
+                ),
                 f"training {split}",
                 f"loss and balanced accuracy over epochs of {len(folds)} models",
             ),

@@ -14,6 +14,7 @@ from cellpheno.report.words import DASH, contestant_label, count, interval, metr
 
 FEW_WELLS = 10  # labelled wells a class below which intervals are rough
 MEASURED = ("done", "warned", "partial")
+MAIN_METRICS = ("balanced_accuracy", "mean_average_precision")  # the second where a well may have several classes
 CONTROLS = ("cell_count", "mean_intensity", "position")
 
 
@@ -82,7 +83,8 @@ def chance_of(name: str, n_classes: int) -> float | None:
 
 
 def _main_metric(table: pd.DataFrame) -> str:
-    return "balanced_accuracy" if "balanced_accuracy" in set(table["metric"]) else str(table["metric"].iloc[0])
+    there = set(table["metric"])
+    return next((name for name in MAIN_METRICS if name in there), str(table["metric"].iloc[0]))
 
 
 def key_numbers(run: Run) -> list[tuple[str, str, str]]:
@@ -106,7 +108,7 @@ def key_numbers(run: Run) -> list[tuple[str, str, str]]:
 
 def warnings_of(run: Run) -> list[str]:
     """List what a reader should know before quoting the verdict."""
-    labelled = run.wells[run.wells["label"] != ""]["label"].value_counts()
+    labelled = run.labelled()
     few = ", ".join(f"{name} ({labelled.get(name, 0)})" for name in run.classes if labelled.get(name, 0) < FEW_WELLS)
     notes = [f"Few labelled wells a class: {few}. Intervals over so few wells are rough."] if few else []
     notes += [*_position_notes(run), *_control_notes(run)]
@@ -131,10 +133,11 @@ def warnings_of(run: Run) -> list[str]:
 def _position_notes(run: Run) -> list[str]:
     if run.scores is None:
         return []
-    rows = run.scores[(run.scores["contestant"] == "position") & (run.scores["metric"] == "balanced_accuracy")]
-    chance = 1 / len(run.classes)
+    name = "macro_auroc" if run.multilabel else "balanced_accuracy"
+    rows = run.scores[(run.scores["contestant"] == "position") & (run.scores["metric"] == name)]
+    chance = 0.5 if run.multilabel else 1 / len(run.classes)
     return [
-        f"Position alone scores {_told(row)} balanced accuracy (split {split_label(row['split'])}), guessing "
+        f"Position alone scores {_told(row)} {metric(name).label} (split {split_label(row['split'])}), guessing "
         f"{number(chance)}: class and place on the plate go together, so a score may owe to the layout."
         for row in records(rows[(rows["class"] == "") & (rows["low"] > chance)])
     ]
@@ -144,7 +147,7 @@ def _control_notes(run: Run) -> list[str]:
     """Tell where the MIL model is no better than a control; the pair may stand either way round."""
     if run.scores is None:
         return []
-    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == "balanced_accuracy")]
+    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == _main_metric(run.scores))]
     notes = []
     for split, part in rows.groupby("split", sort=False):
         score = {row["contestant"]: row for row in records(part)}

@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -86,3 +87,11 @@ def _responsive(text: str, description: str) -> str:
         f'<svg viewBox="{view_box[1]}" role="img" aria-label="{escape(description)}" style="max-width:{width:.0f}px"'
     )
     return f"{opening}>{body}"
+
+
+def write_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as a file of its own: the same bytes for the same figure."""
+    settings = {**STYLE, "svg.hashsalt": path.stem}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -22,6 +22,14 @@ METRICS = {
     "macro_auroc": Metric(
         "macro AUROC", "chance that a well of a class scores above a well of another, over classes", "higher"
     ),
+    "mean_average_precision": Metric(
+        "mAP", "mean over the classes of the average precision: the wells of a class stand first", "higher"
+    ),
+    "average_precision": Metric(
+        "average precision",
+        "precision among the wells that score as high as one of the class, mean over these",
+        "higher",
+    ),
     "macro_f1": Metric("macro F1", "harmonic mean of precision and recall, mean over the classes", "higher"),
     "log_loss": Metric("log loss", "surprise at the truth, in nats a well; sure and wrong costs most", "lower"),
     "auroc": Metric("AUROC", "chance that a well of the class scores above a well of another class", "higher"),

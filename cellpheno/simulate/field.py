@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from cellpheno.simulate.cells import CellShape, Culture, Labels, draw_shape, gro
 from cellpheno.simulate.geometry import CellGeometry, geometry
 from cellpheno.simulate.morphology import MORPHOLOGIES
 from cellpheno.simulate.optics import Camera, Channel, Optics, expose, image_electrons, vignette
+from cellpheno.simulate.patterns import pattern_shares
 from cellpheno.simulate.stains import stain
 
 MARGIN_UM = 20.0  # cells grow beyond the field, so that its border cuts them as a microscope's does
@@ -36,8 +37,8 @@ class Microscope(NamedTuple):
 class Conditions(NamedTuple):
     """What a well does to its cells: two phenotypes, and the fraction of cells that shows the second."""
 
-    control: Mapping[str, str]
-    treated: Mapping[str, str]
+    control: Mapping[str, Any]
+    treated: Mapping[str, Any]
     responders: float
     brightness: tuple[float, ...]  # of each channel, against the ordinary well
 
@@ -119,7 +120,7 @@ def simulate_field(
     table = pd.DataFrame(
         {
             "responder": responder[placed],
-            "pattern": patterns,
+            "pattern": ["|".join(pattern_shares(pattern)) for pattern in patterns],
             "morphology": [phenotype[i].get("morphology") or "" for i in placed],
             "expression": expression,
             "dna_content": [s.dna_content for s in shapes],

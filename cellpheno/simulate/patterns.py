@@ -2,9 +2,10 @@
 
 Each takes the geometry of a cell and a generator and returns the density of the protein in the cell's window,
 ``(y, x)`` with sum 1: the total is the same whatever the pattern, so mean intensity alone cannot tell two apart.
+A protein may be in several compartments: then its density is the weighted mean of their patterns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cellpheno.simulate.cells import Image, smooth_noise
 from cellpheno.simulate.geometry import CellGeometry
 
 Pattern = Callable[[CellGeometry, Generator], Image]
+Localization = str | Sequence[str] | Mapping[str, float]
 
 
 def _unit(density: NDArray[Any]) -> Image:
@@ -134,3 +136,27 @@ def puncta(cell: CellGeometry, rng: Generator, diffuse: float = 0.3) -> Image:
 PATTERNS: dict[str, Pattern] = {
     f.__name__: f for f in (cytosolic, nuclear, nucleolar, membrane, er, mitochondria, puncta)
 }
+
+
+def pattern_shares(pattern: Localization) -> dict[str, float]:
+    """Share of the protein that follows each pattern: one, several in equal parts, or several with their shares.
+
+    Examples
+    --------
+    >>> pattern_shares("nuclear"), pattern_shares(["nuclear", "er"]), pattern_shares({"nuclear": 3, "er": 1})
+    ({'nuclear': 1.0}, {'nuclear': 0.5, 'er': 0.5}, {'nuclear': 0.75, 'er': 0.25})
+    """
+    if isinstance(pattern, str):
+        return {pattern: 1.0}
+    if not isinstance(pattern, Mapping):
+        return {name: 1 / len(pattern) for name in pattern}
+    return {name: share / sum(pattern.values()) for name, share in pattern.items()}
+
+
+def localize(pattern: Localization, cell: CellGeometry, rng: Generator) -> Image:
+    """Density of a protein that is in one compartment or in several, with sum 1."""
+    first, *others = pattern_shares(pattern).items()
+    density = PATTERNS[first[0]](cell, rng) * np.float32(first[1])
+    for name, share in others:
+        density += PATTERNS[name](cell, rng) * np.float32(share)
+    return density

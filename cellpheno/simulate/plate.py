@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ CHANNELS = (
     Channel("CellMask", 0.670, signal_e=600.0, background_e=120.0, well_cv=0.08),
     Channel("Protein", 0.525, signal_e=350.0, background_e=80.0, well_cv=0.15),
 )
-LOCALIZATIONS: Mapping[str, Mapping[str, str] | None] = {
+LOCALIZATIONS: Mapping[str, Mapping[str, Any] | None] = {
     "control": {"pattern": "cytosolic"},
     "nuclear": {"pattern": "nuclear"},
     "membrane": {"pattern": "membrane"},
@@ -45,7 +46,7 @@ def simulate_plate(
     wells: Sequence[str] | None = None,
     wells_per_class: int = 8,
     layout: str = "random",
-    phenotypes: Mapping[str, Mapping[str, str] | None] = LOCALIZATIONS,
+    phenotypes: Mapping[str, Mapping[str, Any] | None] = LOCALIZATIONS,
     control: str = "control",
     compounds_per_class: int = 2,
     responders: float = 0.3,
@@ -86,7 +87,8 @@ def simulate_plate(
     layout : str
         ``random`` shuffles the classes over the wells; ``columns`` gives each class its own columns (confounded).
     phenotypes : mapping
-        Class to its ``pattern`` and, if any, ``morphology``. A class that is null is left out.
+        Class to its ``pattern`` and, if any, ``morphology``. A class that is null is left out. A protein in several
+        compartments has a list of patterns, or a mapping of pattern to share.
     control : str
         The class that is untreated; cells that do not respond look like it.
     compounds_per_class : int
@@ -198,7 +200,7 @@ def simulate_well(
     plate: str,
     fields: int,
     microscope: Microscope,
-    phenotypes: Mapping[str, Mapping[str, str]],
+    phenotypes: Mapping[str, Mapping[str, Any]],
     control: str,
     compression: str | None,
     seed: int,

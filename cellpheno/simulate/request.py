@@ -75,7 +75,7 @@ def range_faults(settings: Mapping[str, Any], owner: str = "") -> list[str]:
     return faults
 
 
-def phenotype_faults(phenotypes: Mapping[str, Mapping[str, str]], control: str) -> list[str]:
+def phenotype_faults(phenotypes: Mapping[str, Mapping[str, Any]], control: str) -> list[str]:
     """Classes without a pattern, and names of patterns and morphologies that are not there.
 
     Examples
@@ -91,15 +91,25 @@ def phenotype_faults(phenotypes: Mapping[str, Mapping[str, str]], control: str) 
             faults.append("phenotypes: a class has an empty name; give it one")
         if unknown := sorted(set(phenotype) - {"pattern", "morphology"}):
             faults.append(f"phenotypes.{name}: unknown {unknown}; wanted pattern and, if any, morphology")
-        if phenotype.get("pattern") not in PATTERNS:
-            faults.append(
-                f"phenotypes.{name}.pattern={phenotype.get('pattern')!r}: wanted one of {', '.join(PATTERNS)}"
-            )
+        faults += _pattern_faults(f"phenotypes.{name}.pattern", phenotype.get("pattern"))
         if phenotype.get("morphology") and phenotype["morphology"] not in MORPHOLOGIES:
             faults.append(
                 f"phenotypes.{name}.morphology={phenotype['morphology']!r}: wanted one of {', '.join(MORPHOLOGIES)}"
             )
     return faults
+
+
+def _pattern_faults(key: str, pattern: Any) -> list[str]:
+    """What is wrong with a phenotype's pattern: a name, a list of different names, or names with their shares."""
+    names = [pattern] if isinstance(pattern, str) or pattern is None else list(pattern)
+    if not names or any(name not in PATTERNS for name in names):
+        return [f"{key}={pattern!r}: wanted one of {', '.join(PATTERNS)}, or several as a list"]
+    if len(set(names)) < len(names):
+        return [f"{key}={pattern!r}: wanted different patterns; shares are given as {{nuclear: 2, membrane: 1}}"]
+    shares = list(pattern.values()) if isinstance(pattern, Mapping) else []
+    if wrong := [share for share in shares if not isinstance(share, int | float) or not 0 < share < math.inf]:
+        return [f"{key}={pattern!r}: share {wrong[0]!r}, wanted a number above 0"]
+    return []
 
 
 def channel_faults(channels: Sequence[Channel]) -> list[str]:

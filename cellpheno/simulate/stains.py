@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from cellpheno.simulate.cells import CellShape, Image, smooth_noise
 from cellpheno.simulate.geometry import CellGeometry
-from cellpheno.simulate.patterns import PATTERNS
+from cellpheno.simulate.patterns import Localization, localize
 
 
 def chromatin(cell: CellGeometry, brightness: float, rng: Generator) -> Image:
@@ -60,7 +60,7 @@ def cell_mask(cell: CellGeometry, brightness: float, grain: Image) -> Image:
 def stain(
     cells: Sequence[CellGeometry],
     shapes: Sequence[CellShape],
-    patterns: Sequence[str],
+    patterns: Sequence[Localization],
     expression: NDArray[np.float64],
     size: tuple[int, int],
     pixel_size_um: float,
@@ -73,8 +73,8 @@ def stain(
     ----------
     cells : sequence of n CellGeometry
     shapes : sequence of n CellShape
-    patterns : sequence of n str
-        Name of each cell's localization pattern.
+    patterns : sequence of n str, sequence of str or mapping of str to float
+        Each cell's localization pattern, or several (see `cellpheno.simulate.patterns.pattern_shares`).
     expression : ndarray of shape (n,)
         Protein a cell area: a cell's total is ``expression`` times its pixels, whatever the pattern.
     size : (int, int)
@@ -97,5 +97,5 @@ def stain(
         layer[0][cell.window] += chromatin(cell, shape.dna_brightness, textures[i])
         layer[1][cell.window] += cell_mask(cell, float(textures[i].lognormal(0, 0.15)), grain[cell.window])
         total = expression[i] * np.count_nonzero(cell.cell)
-        layer[2][cell.window] += PATTERNS[patterns[i]](cell, proteins[i]) * np.float32(total)
+        layer[2][cell.window] += localize(patterns[i], cell, proteins[i]) * np.float32(total)
     return light

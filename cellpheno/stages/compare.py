@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
@@ -13,8 +14,9 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.statistics import differences, scores
+from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.profiles.aggregate import aggregate
+from cellpheno.profiles.aggregate import COUNT, aggregate
 from cellpheno.stages.cell_tables import cells_path
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
@@ -30,6 +32,7 @@ def compare(
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
+    label_separator: str | None = None,
     train_on_partial: bool = False,
     reference: str = "engineered",
     unit: str = "well",
@@ -56,6 +59,8 @@ def compare(
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
         Class names, or class: value; null takes every value of the column.
+    label_separator : str, optional
+        Text between the classes of a well in several, such as "|"; null: one class a well.
     train_on_partial : bool
         Train also on wells that lost a field.
     reference : str
@@ -71,7 +76,12 @@ def compare(
     seed : int
         Of folds and resamples.
     """
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
+    if dose is not None and label_separator is not None:
+        raise InputError(
+            f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
+            "positive, and one class a well; give dose=null or label_separator=null"
+        )
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
@@ -81,7 +91,7 @@ def compare(
         cells=[input_hashes(record, "measure") for record in records],
         mil=read_record(output, "predict").get("predict", {}).get("files", {}),
         baselines=baselines,
-        settings=[plan.classes, reference, unit, n_bootstrap, dose, dose_by, seed],
+        settings=[plan.classes, plan.multilabel, reference, unit, n_bootstrap, dose, dose_by, seed],
     )
     work = functools.partial(
         _compare, plan, output, mil, baselines, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by, seed=seed
@@ -103,9 +113,10 @@ def _compare(
     seed: int,
 ) -> Result:
     features = well_features(plan.usable)
-    own = baseline_predictions(plan.usable, features, plan.folds, baselines, plan.classes, seed, plan.not_trained)
+    about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
+    own = baseline_predictions(plan.usable, features, *about)
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
-    chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
+    chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit, "multilabel": plan.multilabel}
     tables = {
         "predictions": predictions,
         "scores": scores(predictions, plan.classes, **chance),
@@ -113,18 +124,23 @@ def _compare(
     }
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
-        about = (predictions, plan.usable, plan.classes)
-        quality = assay_quality(*about, by=by, n_bootstrap=n_bootstrap, seed=seed)
-        trend = dose_trend(*about, dose=f"Metadata_{dose}", by=by)
+        controls = (predictions, plan.usable, plan.classes)
+        quality = assay_quality(*controls, by=by, n_bootstrap=n_bootstrap, seed=seed)
+        trend = dose_trend(*controls, dose=f"Metadata_{dose}", by=by)
         tables["assay"] = pd.concat([quality, trend], ignore_index=True)
-        tables["dose"] = dose_response(*about, dose=f"Metadata_{dose}", by=by)
+        tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
     return Result("done", files, (), {})
 
 
 def well_features(wells: pd.DataFrame) -> pd.DataFrame:
-    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan."""
+    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan.
+
+    Where nothing was measured, as on the path of whole fields, no well has features, and their number is unknown.
+    """
+    if not any(cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()):
+        return wells[[PLATE, WELL]].assign(**{COUNT: np.nan})
     rows = []
     for _, well in wells.iterrows():
         cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))

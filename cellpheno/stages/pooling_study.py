@@ -16,6 +16,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import WELL
 from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.lines import score_lines
+from cellpheno.report.svg import write_svg
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.run_folder import write_csv
 from cellpheno.stages.wells import Classes, class_names, usable, well_table, with_places
@@ -137,6 +138,6 @@ def _merge(units: Sequence[Path], poolings: Sequence[str], n_classes: int, outpu
         chance={"macro AUROC": 0.5, "balanced accuracy": 1 / n_classes},
         axis="responding cells of a bag",
     )
-    with commit_file(output / "pooling_study.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-    return Result("done", [*paths, output / "pooling_study.png"])
+    with commit_file(output / "pooling_study.svg") as temporary:
+        write_svg(figure, temporary)
+    return Result("done", [*paths, output / "pooling_study.svg"])

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
-from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.commit import hash_file
@@ -20,7 +20,7 @@ from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.run_folder import read_csv, write_csv, write_parquet
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
-from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card
+from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
@@ -35,6 +35,7 @@ def predict(
     engine: Callable[..., Outcome],
     label: str | None = "label",
     classes: Classes = None,
+    label_separator: str | None = None,
     threads: int = 2,
 ) -> Outcome:
     """Predict the wells of plates with a run's models.
@@ -54,6 +55,8 @@ def predict(
         Column of the plate map that holds the class; null where the plates have no plate map.
     classes : sequence or mapping, optional
         Class names, or class: value; null takes every value of the column.
+    label_separator : str, optional
+        Text between the classes of a well in several, such as "|"; null: one class a well.
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
@@ -62,7 +65,9 @@ def predict(
         raise InputError(f"models={models} holds no trained model; run: cellpheno train output={models} ...")
     kind: Instances = build(read_card(folders[0])["instances"])()
     _check_cards(folders, plates, kind)
-    wells = with_places(usable(well_table(plates, label, classes)), plates, kind)
+    if label is not None:
+        _check_separator(read_card(folders[0]), label_separator)
+    wells = with_places(usable(well_table(plates, label, classes, label_separator)), plates, kind)
     trained = read_csv(models / "wells.csv").merge(read_csv(models / "folds.csv"), on=[PLATE, WELL])
     jobs = [_job(folder, models, wells, trained, output, threads, kind) for folder in folders]
     serial = functools.partial(engine, folder=output, root=output, workers=1)
@@ -73,7 +78,8 @@ def predict(
     key = make_key(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]
     )
-    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output))])
+    multilabel = several_classes(read_card(folders[0]))
+    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output, multilabel))])
     return outcome._replace(path=output / "predictions-mil.csv")
 
 
@@ -89,6 +95,16 @@ def _check_cards(folders: Sequence[Path], plates: Sequence[Path], instances: Ins
             faults += [f"{plate.path}: {fault}" for fault in error.faults]
     if faults:
         raise InputError(*faults)
+
+
+def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:
+    """Refuse labels of another kind than those that a model has learned."""
+    trained, given = several_classes(card), separator is not None
+    if trained != given:
+        kinds = {False: "one class a well", True: "several classes a well"}
+        way = "label_separator=null" if given else "the label_separator of the training, such as label_separator='|'"
+        means = f"label_separator={separator!r} means {kinds[given]}"
+        raise InputError(f"{means}; the model was trained with {kinds[trained]}: give {way}")
 
 
 def _job(
@@ -110,7 +126,8 @@ def _job(
     new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
     chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
     card = read_card(folder)
-    prior = np.log([card["class_counts"][name] + 0.5 for name in card["classes"]])
+    several, counts = several_classes(card), [card["class_counts"][name] for name in card["classes"]]
+    prior = prior_logits(counts, card.get("n_labelled", sum(counts)), several)
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step) for _, w in wells.iterrows()]
     key = make_key(
         "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
@@ -138,10 +155,10 @@ def _predict_fold(
     found, instances = predict_wells(model, card, filled, limits=limits, threads=threads)
     names = [f"logit_{name}" for name in card["classes"]]
     logits = chosen[[PLATE, WELL]].merge(found[[PLATE, WELL, *names]], on=[PLATE, WELL], how="left")[names]
-    values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior - prior.mean())
+    values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior)
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
-        about: dict[str, Any] = {"contestant": CONTESTANT, "role": str(role), **place}
+        about: dict[str, Any] = {"contestant": CONTESTANT, "role": str(role), "multilabel": model.multilabel, **place}
         parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
     cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
     cells = cells.assign(contestant=CONTESTANT, **place)
@@ -153,7 +170,7 @@ def _cells(path: Path) -> Path:
     return path.with_name(f"{path.stem}-cells.parquet")
 
 
-def _merge(parts: Sequence[Path], output: Path) -> Result:
+def _merge(parts: Sequence[Path], output: Path, multilabel: bool) -> Result:
     """All folds in one table; of new wells the mean logit over the models of a split."""
     rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
@@ -163,7 +180,8 @@ def _merge(parts: Sequence[Path], output: Path) -> Result:
         one = new.drop_duplicates([PLATE, WELL]).rename(columns={"true": "label"})
         logits = new.groupby([PLATE, WELL], sort=False)[[f"logit_{name}" for name in names]].mean()
         one = one.assign(label="")
-        tables.append(prediction_rows(one, logits.to_numpy(), names, contestant=CONTESTANT, split=str(split), role=NEW))
+        about: dict[str, Any] = {"contestant": CONTESTANT, "split": str(split), "role": NEW, "multilabel": multilabel}
+        tables.append(prediction_rows(one, logits.to_numpy(), names, **about))
     predictions = pd.concat(tables, ignore_index=True)
     new_cells = cells[cells["role"] == NEW]
     numbers = [str(c) for c in cells if str(c).startswith(("weight", "logit_", "Location_"))]

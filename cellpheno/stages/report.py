@@ -61,4 +61,4 @@ def _report(
         by = None if dose_by is None else f"Metadata_{dose_by}"
         doses = Doses(f"Metadata_{dose}", by, read_run(output).classes)
     page = html.write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
-    return Result("done", [page])
+    return Result("done", [page, *sorted((output / "class_maps").rglob("*.png"))])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from cellpheno.classes import ONE, SEVERAL
 from cellpheno.compare.splits import assign_folds
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -23,6 +24,7 @@ class Plan(NamedTuple):
     folds: pd.DataFrame  # the fold in which each labelled usable well is held out
     classes: list[str]
     not_trained: frozenset[tuple[str, str]]  # labelled wells that lost a field: predicted, not trained on
+    multilabel: bool  # a well may have several classes
 
 
 def plan_run(
@@ -33,20 +35,23 @@ def plan_run(
     split: Splits,
     seed: int,
     train_on_partial: bool,
+    separator: str | None = None,
 ) -> Plan:
-    """Decide which wells are compared and which is held out when, and write ``wells.csv`` and ``folds.csv``.
+    """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and ``classes.csv``.
 
     The same inputs give the same plan, so every step of a run makes it for itself.
     """
-    wells = well_table(plates, label, classes)
-    names = class_names(wells, classes)
+    multilabel = separator is not None
+    wells = well_table(plates, label, classes, separator)
+    names = class_names(wells, classes, multilabel)
     able = usable(wells)
-    folds = assign_folds(able, split, seed)
+    folds = assign_folds(able, split, seed, multilabel=multilabel)
     shared = wells.drop(columns="folder")
     write_csv(shared, output / "wells.csv")
     write_csv(folds, output / "folds.csv")
+    write_csv(pd.DataFrame({"class": names, "kind": SEVERAL if multilabel else ONE}), output / "classes.csv")
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
-    return Plan(wells, able, folds, names, frozenset(zip(partial[PLATE], partial[WELL], strict=True)))
+    return Plan(wells, able, folds, names, frozenset(zip(partial[PLATE], partial[WELL], strict=True)), multilabel)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> Path:

@@ -47,6 +47,7 @@ def train(
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
+    label_separator: str | None = None,
     start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
@@ -91,6 +92,8 @@ def train(
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
         Class names, or class: value; null takes every value of the column.
+    label_separator : str, optional
+        Text between the classes of a well in several, such as "|"; null: one class a well.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
@@ -106,7 +109,7 @@ def train(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
@@ -134,6 +137,7 @@ def train(
         limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization(), kind).items()},
         instances=kind,
         components=components,
+        multilabel=plan.multilabel,
         validation=validation,
         threads=threads,
     )
@@ -219,13 +223,14 @@ def train_fold(
     limits: Mapping[str, Any],
     instances: Instances,
     components: Mapping[str, Any],
+    multilabel: bool,
     validation: float,
     threads: int,
 ) -> Result:
     """Train the model of one fold; wells without cells teach nothing and are left out."""
-    class_counts = {name: int((training["label"] == name).sum()) for name in classes}
+    labels = training["label"].tolist()
     training = training[training["n_instances"] > 0].reset_index(drop=True)
-    chosen = inner_split(training, validation, seed) if validation else training.iloc[:0]
+    chosen = inner_split(training, validation, seed, multilabel=multilabel) if validation else training.iloc[:0]
     with commit_folder(folder) as temporary:
         fit_fold(
             training.drop(index=chosen.index),
@@ -239,7 +244,8 @@ def train_fold(
             folder=temporary,
             resume=resume,
             seed=seed,
-            class_counts=class_counts,
+            labels=labels,
+            multilabel=multilabel,
             threads=threads,
             **components,
         )

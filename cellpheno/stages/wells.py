@@ -1,12 +1,13 @@
 """The well table of a run: every well of the plates once, with its plate-map row, label, status and counts."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from cellpheno.batch.ledger import USABLE, status_table
+from cellpheno.classes import AND, NONE, join_classes, label_parts
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.plates.plate import Plate, open_plate
@@ -15,7 +16,9 @@ from cellpheno.training.instances import Instances
 Classes = Mapping[str, str] | Sequence[str] | None
 
 
-def well_table(plates: Sequence[Path], label: str | None, classes: Classes) -> pd.DataFrame:
+def well_table(
+    plates: Sequence[Path], label: str | None, classes: Classes, separator: str | None = None
+) -> pd.DataFrame:
     """Every well of the plates, mapped or imaged, as one table.
 
     Parameters
@@ -26,6 +29,8 @@ def well_table(plates: Sequence[Path], label: str | None, classes: Classes) -> p
         Column of the plate map that holds the class; without it no well has a label, and no plate map is needed.
     classes : mapping of class to value, sequence of values, or None
         Which values are classes; a well with another value has no label. None takes every value that occurs.
+    separator : str, optional
+        What stands between the classes of a well in several, such as ``|``. None: a well has one class.
 
     Returns
     -------
@@ -36,7 +41,8 @@ def well_table(plates: Sequence[Path], label: str | None, classes: Classes) -> p
     Raises
     ------
     InputError
-        If two plates share a name, a plate map lacks the label column, or a class has no well.
+        If two plates share a name, a plate map lacks the label column, a class has no well, or a label of several
+        classes has a part that is empty, doubled or unknown.
     """
     tables: list[pd.DataFrame] = []
     faults: list[str] = []
@@ -51,8 +57,11 @@ def well_table(plates: Sequence[Path], label: str | None, classes: Classes) -> p
     wells = pd.concat(tables, ignore_index=True)
     if (twice := wells[wells.duplicated([PLATE, WELL])]).size:
         raise InputError(f"plates {sorted(twice[PLATE].unique())} are given twice, or two plates share a name")
-    wells["label"] = "" if label is None else _labels(wells[f"Metadata_{label}"], label, classes)
-    return wells
+    if label is None:
+        return wells.assign(label="")
+    if separator is not None:
+        return wells.assign(label=_label_sets(wells, label, classes, separator))
+    return wells.assign(label=_labels(wells[f"Metadata_{label}"], label, classes))
 
 
 def _plate_wells(plate: Plate, label: str | None) -> pd.DataFrame:
@@ -86,15 +95,65 @@ def _labels(values: pd.Series, label: str, classes: Classes) -> pd.Series:
     return values.map({value: name for name, value in named.items()}).fillna("")
 
 
-def class_names(wells: pd.DataFrame, classes: Classes) -> list[str]:
+def _label_sets(wells: pd.DataFrame, label: str, classes: Classes, separator: str) -> pd.Series:
+    """Labels of wells in several classes, joined as `cellpheno.classes` says; a value without any class is none."""
+    values = wells[f"Metadata_{label}"]
+    if not separator:
+        raise InputError('label_separator is empty; give the text between the classes of a well, such as "|"')
+    sets = {value: value.split(separator) if value != NONE else [] for value in sorted(set(values) - {""})}
+    present = sorted({part for parts in sets.values() for part in parts} - {""})
+    named = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes or present}
+    known = set(named.values())
+    faults = [
+        f"class {name!r}: with several classes a well a name may not hold {AND!r} or be {NONE!r}; "
+        "rename it, classes={NAME: VALUE}"
+        for name in named
+        if AND in name or name == NONE
+    ]
+    if missing := [f"{name} ({label}={value})" for name, value in named.items() if value not in present]:
+        faults.append(f"no well has the class {', '.join(missing)}; values of {label}: {', '.join(present)}")
+    for value, parts in sets.items():
+        if wrong := _part_faults(parts, known):
+            rows = wells[values == value]
+            where = f"{rows[PLATE].iloc[0]} {rows[WELL].iloc[0]}" + (f" and {len(rows) - 1} more" * (len(rows) > 1))
+            faults.append(f"{where}: {label} {value!r} {wrong}; correct the plate map")
+    if faults:
+        raise InputError(*faults)
+    texts = {
+        value: join_classes([own in parts for own in named.values()], list(named))
+        for value, parts in sets.items()
+        if not parts or known & set(parts)
+    }
+    return values.map(texts).fillna("")
+
+
+def _part_faults(parts: Sequence[str], known: Collection[str]) -> str:
+    """What is wrong with the parts of one label; a label of unknown parts only is no label, and nothing is wrong."""
+    if "" in parts:
+        return "has an empty part"
+    if blank := [part for part in parts if part != part.strip()]:
+        return f"has a part that begins or ends with a blank, {blank[0]!r}"
+    if double := sorted({part for part in parts if parts.count(part) > 1}):
+        return f"names {double[0]!r} twice"
+    unknown = [part for part in parts if part not in known]
+    if unknown and len(unknown) < len(parts):
+        return f"names {', '.join(map(repr, unknown))} beside a class; the classes are {', '.join(sorted(known))}"
+    return ""
+
+
+def class_names(wells: pd.DataFrame, classes: Classes, multilabel: bool = False) -> list[str]:
     """Classes in order: as configured, else sorted.
 
     Examples
     --------
     >>> class_names(pd.DataFrame({"label": ["b", "", "a"]}), None)
     ['a', 'b']
+    >>> class_names(pd.DataFrame({"label": ["b|c", "a"]}), None, multilabel=True)
+    ['a', 'b', 'c']
     """
-    return sorted(set(wells["label"]) - {""}) if classes is None else [str(name) for name in classes]
+    if classes is not None:
+        return [str(name) for name in classes]
+    return sorted({part for label in set(wells["label"]) for part in label_parts(label, multilabel)})
 
 
 def usable(wells: pd.DataFrame) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""Studies: questions about the methods themselves, asked where the truth is known."""
+"""Studies that train many models to answer one question."""

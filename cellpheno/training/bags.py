@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cellpheno.classes import membership, unknown_classes
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.seeds import derived_seed
@@ -27,7 +28,7 @@ class Bag(NamedTuple):
     """The cells or fields of one well, or a part of them, ready for an encoder."""
 
     instances: Tensor  # (n, c, y, x), float32, normalised
-    label: int  # position in the classes
+    label: int | tuple[float, ...]  # position in the classes; with several classes a well 0 or 1 for each of K
     metadata: dict[str, str]  # Metadata_Plate, Metadata_Well
 
 
@@ -36,7 +37,7 @@ class BagBatch(NamedTuple):
 
     instances: Tensor  # (N, c, y, x)
     bag: Tensor  # (N,), int64: the bag of each instance
-    labels: Tensor  # (B,), int64
+    labels: Tensor  # (B,), int64; with several classes a well (B, K), float32, 0 or 1
     metadata: list[dict[str, str]]  # B of them
 
 
@@ -137,6 +138,8 @@ class WellBags(Dataset[Bag]):
     seed : int
     instances : Instances
         Cells, fields, or features computed before.
+    multilabel : bool
+        A well may have several classes (see `cellpheno.classes`).
 
     Raises
     ------
@@ -155,8 +158,9 @@ class WellBags(Dataset[Bag]):
         patch_px: int | None = None,
         seed: int = 0,
         instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
+        multilabel: bool = False,
     ) -> None:
-        unknown = sorted(set(wells["label"]) - set(classes))
+        unknown = unknown_classes(wells["label"], classes, multilabel)
         plates = sorted(set(wells[PLATE]) - set(limits)) if normalization.scope == "plate" else []
         faults = [f"label {label!r} is none of the classes {list(classes)}" for label in unknown]
         faults += [f"plate {plate!r} has no limits for its normalisation" for plate in plates]
@@ -167,7 +171,8 @@ class WellBags(Dataset[Bag]):
             raise InputError(*faults)
         self.wells = wells[sizes > 0].reset_index(drop=True)
         self.sizes = sizes[sizes > 0]
-        self.labels = np.array([list(classes).index(label) for label in self.wells["label"]])
+        truth = membership(self.wells["label"], classes, multilabel)  # (n, K)
+        self.labels = truth.astype(np.float32) if multilabel else truth.argmax(axis=1)
         self.normalization, self.limits = normalization, limits
         self.cells_per_bag, self.patch_px, self.seed, self.instances = cells_per_bag, patch_px, seed, instances
 
@@ -180,11 +185,16 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = np.concatenate([self.instances.pixels(row["place"], part) for part in parts])  # (n, c, y, x)
+        pixels = [self.instances.pixels(row["place"], part) for part in parts]
+        whole = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)  # (n, c, y, x)
         if self.patch_px is not None:
-            pixels = square(pixels, self.patch_px, seed, epoch)
-        instances = normalize(pixels, row[PLATE], self.normalization, self.limits)
-        return Bag(instances, int(self.labels[i]), {PLATE: row[PLATE], WELL: row[WELL]})
+            whole = square(whole, self.patch_px, seed, epoch)
+        instances = normalize(whole, row[PLATE], self.normalization, self.limits)
+        return Bag(instances, self._label(i), {PLATE: row[PLATE], WELL: row[WELL]})
+
+    def _label(self, i: int) -> int | tuple[float, ...]:
+        own = self.labels[i]
+        return tuple(own.tolist()) if own.ndim else int(own)
 
 
 class BagOrder(Sampler[tuple[int, int]]):
@@ -193,16 +203,29 @@ class BagOrder(Sampler[tuple[int, int]]):
     Parameters
     ----------
     labels : ndarray of shape (n,), int
-        Class of each well.
+        Class of each well; (n, K) with several classes a well.
     shuffle : bool
         Otherwise the wells come as they stand.
     balanced : bool
         Draw as many wells of each class as the largest class has; small classes come several times.
     seed : int
+
+    Raises
+    ------
+    InputError
+        If classes are to be balanced that stand together in wells: no order shows all of them equally often.
     """
 
     def __init__(self, labels: NDArray[Any], *, shuffle: bool = False, balanced: bool = False, seed: int = 0) -> None:
-        self.groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+        if labels.ndim == 1:
+            self.groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+        elif balanced:
+            raise InputError(
+                "data.balanced=true: where a well has several classes, no choice of wells shows all of them equally "
+                "often; leave it false and weigh the loss instead (weighted=true)"
+            )
+        else:
+            self.groups = [np.arange(len(labels))]
         self.shuffle, self.balanced, self.seed, self.epoch = shuffle, balanced, seed, 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -116,6 +116,17 @@ def read_card(folder: Path | str) -> dict[str, Any]:
     return {"instances": describe(Cells), **card}  # before there were fields, all instances were cells
 
 
+def several_classes(card: Mapping[str, Any]) -> bool:
+    """Whether a card's model answers with several classes a well; older cards do not say it, and theirs do not.
+
+    Examples
+    --------
+    >>> several_classes({"model": {"multilabel": True}}), several_classes({"model": {}})
+    (True, False)
+    """
+    return bool(card["model"].get("multilabel", False))
+
+
 def load_model(folder: Path | str) -> Checkpoint:
     """Load a trained model, ready to predict; nothing in its folder is executed.
 

@@ -1,11 +1,15 @@
 """Lightning's view of the bags: a training and a validation table of wells."""
 
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from cellpheno.errors import InputError
 from cellpheno.training.bags import Bag, BagOrder, Limits, Normalization, WellBags, collate
 from cellpheno.training.instances import Cells, Instances
 
@@ -33,12 +37,17 @@ class PlateDataModule(pl.LightningDataModule):
     balanced : bool
         Show all classes equally often in training.
     num_workers : int
-        Processes that read ahead; 0 reads in the training process and is quickest for crops on a local disk.
+        Processes that read ahead; 0 reads ahead in a thread and is quickest for crops on a local disk.
+    start_method : str, optional
+        How these processes start: ``spawn``, ``forkserver`` or ``fork``; None: as Python does by default. A forked
+        process inherits locks that another thread may hold; one that is spawned takes seconds to start.
+    multilabel : bool
+        A well may have several classes.
 
     Raises
     ------
     InputError
-        If a label is no class, a plate has no limits, or no training well has cells.
+        If a label is no class, a plate has no limits, no training well has cells, or a start method is unknown.
     """
 
     def __init__(
@@ -56,15 +65,19 @@ class PlateDataModule(pl.LightningDataModule):
         patch_px: int | None = None,
         balanced: bool = False,
         num_workers: int = 0,
+        start_method: str | None = None,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
+        known = multiprocessing.get_all_start_methods()
+        if start_method not in (None, *known):
+            raise InputError(f"data.start_method={start_method}: wanted one of {', '.join(known)}, or null")
         bags = (classes, normalization, limits)
-        self.train = WellBags(
-            train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, seed=seed, instances=instances
-        )
-        self.validation = WellBags(validation, *bags, seed=seed, instances=instances) if len(validation) else None
+        kind: dict[str, Any] = {"seed": seed, "instances": instances, "multilabel": multilabel}
+        self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, **kind)
+        self.validation = WellBags(validation, *bags, **kind) if len(validation) else None
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
-        self.bags_per_batch, self.num_workers = bags_per_batch, num_workers
+        self.bags_per_batch, self.num_workers, self.start_method = bags_per_batch, num_workers, start_method
 
     def train_dataloader(self) -> DataLoader[Bag]:
         """Shuffled bags."""
@@ -85,6 +98,21 @@ class PlateDataModule(pl.LightningDataModule):
         self.order.set_epoch(state_dict["epoch"])
 
     def _loader(self, bags: WellBags, order: BagOrder, bags_per_batch: int) -> DataLoader[Bag]:
-        return DataLoader(
-            bags, batch_size=bags_per_batch, sampler=order, collate_fn=collate, num_workers=self.num_workers
-        )
+        settings: dict[str, Any] = {"batch_size": bags_per_batch, "sampler": order, "collate_fn": collate}
+        if self.num_workers:
+            context = self.start_method
+            return DataLoader(bags, **settings, num_workers=self.num_workers, multiprocessing_context=context)
+        return ReadAhead(bags, **settings)
+
+
+class ReadAhead(DataLoader[Bag]):
+    """Read the next batch in a thread while the model works on this one: decoding leaves Python's lock to others."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Batches in order."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            batches = super().__iter__()
+            following = pool.submit(next, batches, None)
+            while (batch := following.result()) is not None:
+                following = pool.submit(next, batches, None)
+                yield batch

@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -17,10 +17,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from cellpheno.classes import membership
 from cellpheno.components import describe
 from cellpheno.errors import InputError, Stopped
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import MILClassifier, build_classifier
+from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
@@ -75,19 +77,28 @@ class BestEpoch(pl.Callback):
         self.epoch, self.loss = state_dict["epoch"], state_dict["loss"]
 
 
-def class_weights(labels: Sequence[str], classes: Sequence[str]) -> Tensor:
-    """Weights of the loss by which all classes count alike.
+def class_weights(labels: Sequence[str], classes: Sequence[str], multilabel: bool = False) -> Tensor:
+    """Weights of the loss by which all classes count alike, with several classes a well yes and no of each class.
+
+    Returns
+    -------
+    Tensor of shape (K,), or (2, K) with several classes a well: of no and of yes
 
     Examples
     --------
     >>> class_weights(["a", "a", "a", "b"], ["a", "b"]).tolist()
     [0.6666666865348816, 2.0]
+    >>> class_weights(["a", "a|b", "b", "b"], ["a", "b"], multilabel=True).tolist()
+    [[1.0, 2.0], [1.0, 0.6666666865348816]]
     """
-    counts = np.array([list(labels).count(name) for name in classes])
+    counts = membership(labels, classes, multilabel).sum(axis=0)
     if not counts.all():
         lost = [name for name, count in zip(classes, counts, strict=True) if not count]
         raise InputError(f"classes {lost} have no training well")
-    return torch.tensor(len(labels) / (len(classes) * counts), dtype=torch.float32)
+    if not multilabel:
+        return torch.tensor(len(labels) / (len(classes) * counts), dtype=torch.float32)
+    answers = np.stack([len(labels) - counts, counts])  # (2, K); a class that all wells have has no "no" to weigh
+    return torch.tensor(len(labels) / (2 * np.maximum(answers, 1)), dtype=torch.float32)
 
 
 def fit_fold(
@@ -110,13 +121,14 @@ def fit_fold(
     folder: Path,
     seed: int,
     instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
-    class_counts: Mapping[str, int] | None = None,
+    labels: Sequence[str] | None = None,
     resume: Path | None = None,
     start: Path | None = None,
     logger: Callable[..., Any] | None = None,
     patience: int | None = 8,
     threads: int = 1,
     weighted: bool = True,
+    multilabel: bool = False,
 ) -> Path:
     """Train a classifier and write ``model.safetensors``, ``card.json`` and ``history.csv``.
 
@@ -141,9 +153,9 @@ def fit_fold(
     seed : int
     instances : Instances
         Cells, fields, or features computed before.
-    class_counts : mapping of str to int, optional
-        Wells of each class in the training fold, also those without cells, which are not among the tables: what a well
-        without cells is predicted from. None counts the tables.
+    labels : sequence of str, optional
+        Of all wells of the training fold, also those without cells, which are not among the tables: what a well
+        without cells is predicted from. None takes those of the tables.
     resume : Path, optional
         File that holds the state after the last whole epoch. Where it is there already, training goes on from it and
         ends with the same bytes as one that was never stopped; it must come from the same wells and settings.
@@ -155,6 +167,8 @@ def fit_fold(
         CPU threads; part of the result, since sums round differently.
     weighted : bool
         Weigh the loss so that all classes count alike.
+    multilabel : bool
+        A well may have several classes (see `cellpheno.classes`).
 
     Returns
     -------
@@ -166,7 +180,8 @@ def fit_fold(
     InputError
         If wells, classes and limits do not fit together.
     """
-    best = BestEpoch(patience)
+    best, several = BestEpoch(patience), {"multilabel": multilabel}
+    model = partial(model, **several)
     with reproducible(seed, threads), quiet():
         bags = data(
             *(wells_train, wells_validation),
@@ -175,6 +190,7 @@ def fit_fold(
             limits=limits,
             seed=seed,
             instances=instances,
+            **several,
         )
         network = build_classifier(
             *(model, encoder, pooling),
@@ -183,7 +199,7 @@ def fit_fold(
             optimizer=optimizer,
             scheduler=scheduler,
             augment=augmentation,
-            class_weights=class_weights(list(bags.train.wells["label"]), classes) if weighted else None,
+            class_weights=class_weights(list(bags.train.wells["label"]), classes, multilabel) if weighted else None,
             seed=seed,
         )
         run = trainer(
@@ -201,27 +217,30 @@ def fit_fold(
         except SystemExit as error:  # how the trainer ends on a signal
             raise Stopped("training was interrupted; what was trained so far stays") from error
     network.load_state_dict(best.weights)
-    labels = [*wells_train["label"], *wells_validation["label"]]
-    counts = class_counts or {name: labels.count(name) for name in classes}
+    labels = [*wells_train["label"], *wells_validation["label"]] if labels is None else list(labels)
+    counts = membership(labels, classes, multilabel).sum(axis=0).tolist()
     first = instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1))
     parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
     parts["normalization"] = partial(type(normalization), **vars(normalization))
     parts["instances"] = partial(type(instances), **vars(instances))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
-        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch, "n_wells": len(bags.train)},
+        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch},
+        "n_wells": len(bags.train.wells[[PLATE, WELL]].drop_duplicates()),
         "start": source and source.card["weights_sha256"],
     }
     card = {
         "cellpheno": version("cellpheno"),
         "torch": torch.__version__,
         "classes": list(classes),
-        "class_counts": {name: int(counts[name]) for name in classes},
+        "class_counts": dict(zip(classes, counts, strict=True)),
+        "n_labelled": len(labels),
         "channels": list(channels),
         "pixel_size_um": pixel_size_um,
         "crop_px": first.shape[-1] if instances.same_size else None,
         "dtype": str(first.dtype),
         "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
+        "instance_link": "softmax" if network.bag_head is None else "sigmoid",  # from its logits to probabilities
         "seed": seed,
         "threads": threads,
         "training": describe(training),

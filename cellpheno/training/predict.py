@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellpheno.classes import called_classes
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops
 from cellpheno.models.mil import BagOutput, MILClassifier, flatten_positions
@@ -68,7 +69,7 @@ def predict_wells(
                 features, keys = _embed(model, pieces, str(plate), normalization, limits)
                 bag = torch.zeros(len(features), dtype=torch.long, device=features.device)
                 out = model.classify(features, bag, 1)
-                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model.classes)})
+                predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model)})
                 weights = model.weights(features, bag, 1)
                 instances.append(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
     table = pd.DataFrame(predictions, columns=None if predictions else columns)
@@ -102,12 +103,12 @@ def _embed(
         keys.append(
             pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number})
             if found.ndim == 2
-            else _positions(crops.site, found.shape[2:], cast(int, model.encoder.stride))
+            else _positions(crops.site, found.shape[2:], cast(float, model.encoder.stride))
         )
     return torch.cat(features), pd.concat(keys, ignore_index=True)
 
 
-def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: int) -> pd.DataFrame:
+def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: float) -> pd.DataFrame:
     """Keys of the positions of some fields, row by row, and the middle of each in pixels of the image."""
     n, (rows, columns) = len(site), shape
     y, x = np.divmod(np.tile(np.arange(rows * columns), n), columns)
@@ -121,11 +122,11 @@ def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: int) -> pd
     )
 
 
-def _bag_row(out: BagOutput, classes: tuple[str, ...]) -> dict[str, Any]:
+def _bag_row(out: BagOutput, model: MILClassifier) -> dict[str, Any]:
     """One well's prediction, as columns of the prediction table."""
-    logits = out.logits[0].double()  # (K,); double, so that the printed probabilities sum to 1
-    row: dict[str, Any] = {"pred": classes[int(logits.argmax())]}
-    row |= _columns("prob", classes, logits.softmax(0))
+    classes, logits = model.classes, out.logits[0].double()  # (K,); double, so that the printed probabilities sum to 1
+    row: dict[str, Any] = {"pred": called_classes(logits[None].cpu().numpy(), classes, model.multilabel)[0]}
+    row |= _columns("prob", classes, logits.sigmoid() if model.multilabel else logits.softmax(0))
     row |= _columns("logit", classes, logits)
     if out.bag_scores is not None:
         row |= _columns("score", classes, out.bag_scores[0].double().sigmoid())

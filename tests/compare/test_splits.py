@@ -158,3 +158,36 @@ def test_grouped_validation_takes_whole_groups_or_refuses():
     alone = wells.assign(Metadata_Drug=wells["label"])
     assert "without losing a class" in faults_of(lambda: inner_split(alone, 0.3, 0, group="Metadata_Drug"))[0]
     assert "0.7" in faults_of(lambda: inner_split(wells, 0.7, 0))[0]
+
+
+def cell_table():
+    """Twelve cells of two classes in four wells, in an order that is not theirs."""
+    cells = pd.DataFrame(
+        {
+            "Metadata_Plate": "P1",
+            "Metadata_Well": np.repeat(["A01", "A02", "A03", "A04"], 3),
+            "Metadata_Site": 1,
+            "Metadata_ObjectNumber": np.tile([1, 2, 3], 4),
+            "label": np.tile(["a", "b"], 6),
+            "Metadata_track": np.repeat(["s", "t", "u"], 4),
+        }
+    )
+    return cells.sample(frac=1, random_state=0)
+
+
+def test_cells_are_held_out_by_whole_wells_or_groups_never_one_by_one():
+    folds = by_well(cell_table(), n_folds=2, seed=0)
+    assert list(folds) == [*KEYS, "Metadata_Site", "Metadata_ObjectNumber", "split", "repeat", "fold"]
+    assert len(folds) == 12
+    assert (folds.groupby("Metadata_Well")["fold"].nunique() == 1).all()
+    by_track = by_group(cell_table(), group="Metadata_track", seed=0).merge(cell_table())
+    assert (by_track.groupby("Metadata_track")["fold"].nunique() == 1).all()
+    assert by_track["fold"].nunique() == 3
+
+
+def test_a_cell_that_is_listed_twice_is_named_and_strata_of_cells_are_refused():
+    cells = pd.concat([cell_table(), cell_table().head(1)])
+    with pytest.raises(InputError, match=r"P1 A0\d 1 \d is listed twice"):
+        by_group(cells, group="Metadata_track", seed=0)
+    with pytest.raises(InputError, match="leave it out"):
+        by_well(cell_table(), n_folds=2, stratify=["Metadata_track"], seed=0)

@@ -1,6 +1,8 @@
+import math
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
@@ -55,6 +57,11 @@ def test_a_bag_logit_is_the_weighted_mean_of_its_instances_logits():
     torch.testing.assert_close(bag_sum(weights[:, None] * out.instance_logits, bag, 3), out.logits)
 
 
+def test_weights_are_not_computed_in_training():
+    instances, bag, _ = batch()
+    assert classifier(GatedAttention).train()(instances, bag, 3).instance_weights is None
+
+
 def test_score_poolings_learn_from_both_losses():
     model, (instances, bag, labels) = classifier(NoisyAnd).eval(), batch()
     out = model(instances, bag, 3)
@@ -101,3 +108,54 @@ def test_classes_must_be_two_or_more_different_names(classes):
 def test_what_is_no_pooling_is_refused():
     with pytest.raises(TypeError, match="Identity is no pooling"):
         MILClassifier(SmallResNet(1), nn.Identity(), CLASSES)
+
+
+def naive_yes_no_loss(logits, truth, weights, smoothing):
+    """Weighted binary cross-entropy of smoothed answers: summed over classes, mean over bags, a term at a time."""
+    total = 0.0
+    for row, answers in zip(logits.tolist(), truth.tolist(), strict=True):
+        for k, (z, t) in enumerate(zip(row, answers, strict=True)):
+            p, target = 1 / (1 + math.exp(-z)), t * (1 - smoothing) + smoothing / 2
+            weight = 1.0 if weights is None else weights[int(t)][k]
+            total -= weight * (target * math.log(p) + (1 - target) * math.log(1 - p))
+    return total / len(truth)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [[0.5, 1.0, 4.0], [2.0, 1.0, 0.25]]])
+@pytest.mark.parametrize("pooling", [NoisyAnd, GatedAttention])
+def test_the_loss_of_several_classes_a_bag_equals_a_naive_loop(pooling, weights, smoothing):
+    given = None if weights is None else torch.tensor(weights)
+    knobs = {"multilabel": True, "class_weights": given, "label_smoothing": smoothing}
+    model, (instances, bag, _) = classifier(pooling, **knobs).eval(), batch()
+    truth = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    out = model(instances, bag, 3)
+    expected = naive_yes_no_loss(out.logits, truth, weights, smoothing)
+    if pooling is NoisyAnd:
+        expected += naive_yes_no_loss(out.bag_scores, truth, weights, smoothing)
+    assert model.loss(out, truth).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_and_label_smoothing_of_one_class_a_bag_equal_a_naive_loop():
+    weights, smoothing, truth = [0.5, 1.0, 4.0], 0.1, batch().labels
+    model = classifier(GatedAttention, class_weights=torch.tensor(weights), label_smoothing=smoothing).eval()
+    out = model(*batch()[:2], 3)
+    logs = out.logits.log_softmax(1).tolist()
+    total = 0.0
+    for row, k in zip(logs, truth.tolist(), strict=True):
+        total -= (1 - smoothing) * weights[k] * row[k]
+        total -= smoothing / 3 * sum(w * value for w, value in zip(weights, row, strict=True))
+    assert model.loss(out, truth).item() == pytest.approx(total / sum(weights[k] for k in truth.tolist()), rel=1e-5)
+
+
+def test_validation_of_several_classes_is_the_mean_balanced_accuracy_of_their_answers():
+    model, logged = classifier(Mean, multilabel=True).eval(), {}
+    model.log = lambda name, value, **_: logged.update({name: float(value)})
+    truth = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    one = batch()._replace(labels=truth)
+    with torch.no_grad():
+        model.validation_step(one, 0)
+        predicted = model(*one[:2], 3).logits > 0
+    model.on_validation_epoch_end()
+    expected = np.mean([balanced_accuracy_score(truth[:, k], predicted[:, k]) for k in range(3)])
+    assert logged["val_balanced_accuracy"] == pytest.approx(expected)

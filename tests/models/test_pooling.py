@@ -25,18 +25,24 @@ def make(option):
     config = OmegaConf.to_container(OmegaConf.load(f"{CONF}/pooling/{option}.yaml"))
     config |= {key: value for key, value in SMALL.items() if key in config}
     pooling = build(config)
-    pooling = pooling(**({"n_classes": D} if option == "noisy_and" else {})) if scores(pooling) else pooling(D)
+    pooling = (
+        pooling(**({"n_classes": D} if option == "noisy_and" else {})) if kind(pooling) != "features" else pooling(D)
+    )
     if option == "noisy_and":
         pooling.threshold_logit.data = torch.tensor([-1.0, 0.0, 1.5])
     return pooling
 
 
+def kind(pooling):
+    return getattr(pooling, "func", pooling).pools
+
+
 def scores(pooling):
-    return getattr(pooling, "func", pooling).pools == "scores"
+    return kind(pooling) == "scores"
 
 
 def link(pooling, out):
-    return out.sigmoid() if scores(pooling) else out
+    return {"scores": torch.sigmoid, "logits": lambda z: z.softmax(-1), "features": lambda h: h}[kind(pooling)](out)
 
 
 def sigmoid(x):
@@ -107,7 +113,22 @@ def induced_attention(rows, pooling):
     return [(pooling.score.weight[0] * torch.tanh(pooling.value(row))).sum().item() for row in known]
 
 
+def softmax(z):
+    return [math.exp(x) / sum(map(math.exp, z)) for x in z]
+
+
+def mean_logit(rows, _):
+    return softmax([sum(column) / len(column) for column in zip(*rows.tolist(), strict=True)])
+
+
+def mean_probability(rows, _):
+    return [sum(column) / len(column) for column in zip(*map(softmax, rows.tolist()), strict=True)]
+
+
 NAIVE = {
+    "mean_logit": mean_logit,
+    "mean_probability": mean_probability,
+    "vote": mean_probability,  # in training; votes stand in test_cell_pooling.py
     "mean": of_classes(lambda p, *_: sum(p) / len(p)),
     "max": of_classes(lambda p, *_: max(p)),
     "generalized_mean": of_classes(generalized_mean),
@@ -232,7 +253,8 @@ def test_weights_are_shares_that_sum_to_one_in_each_bag(option):
     weights = pooling.weights(values, bag, 3)
     if not scores(pooling):
         assert weights.shape == (9,)
-        torch.testing.assert_close(bag_sum(weights[:, None] * values, bag, 3), pooling(values, bag, 3))
+        if kind(pooling) == "features":
+            torch.testing.assert_close(bag_sum(weights[:, None] * values, bag, 3), pooling(values, bag, 3))
         weights = weights[:, None]
     else:
         for b in range(3):

@@ -41,9 +41,13 @@ def draw_cell(rng, pattern):
 
 
 def write_well(folder, name, pattern, n_cells, rng, share=0.3):
-    """Write the crops of one well; returns its row, with the object numbers of the cells that respond."""
+    """Write the crops of one well; returns its row, with the object numbers of the cells that respond.
+
+    In a well of several patterns (``ring|spots``) the responding cells show them in turn.
+    """
+    shown = pattern.split("|")
     responds = rng.random(n_cells) < (0 if pattern == "control" else share)
-    cells = [draw_cell(rng, pattern if r else "control") for r in responds]
+    cells = [draw_cell(rng, shown[i % len(shown)] if r else "control") for i, r in enumerate(responds)]
     pixels = np.stack(cells) if cells else np.zeros((0, 3, SIZE, SIZE), np.uint16)
     number = np.arange(1, n_cells + 1, dtype=np.int32)
     crops = Crops(pixels, np.ones(n_cells, np.int32), number, np.zeros(n_cells, bool))
@@ -64,6 +68,15 @@ def plate(tmp_path_factory):
     ]
     rows.append(write_well(folder, "D01", "ring", 0, rng))
     return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def sets_plate(tmp_path_factory):
+    """Six wells of each set of two classes, 32 cells each, half of which respond."""
+    folder, rng = tmp_path_factory.mktemp("sets"), np.random.default_rng(1)
+    sets = ("(none)", "ring", "spots", "ring|spots")
+    wells = [(f"{'ABCD'[k]}{i:02d}", name) for k, name in enumerate(sets) for i in range(1, 7)]
+    return pd.DataFrame([write_well(folder, well, name, 32, rng, share=0.5) for well, name in wells])
 
 
 @pytest.fixture(scope="session")

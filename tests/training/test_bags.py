@@ -1,3 +1,6 @@
+import shutil
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,3 +140,36 @@ def test_validation_gives_whole_wells_one_at_a_time(plate, recipe):
     batches = list(data.val_dataloader())
     assert [len(batch.labels) for batch in batches] == [1] * 27
     assert [len(batch.instances) for batch in batches] == data.validation.sizes.tolist()
+
+
+@pytest.mark.timeout(60)  # a forked process that waits for a lock of a thread it does not have waits for ever
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_worker_processes_read_what_this_one_reads(plate, recipe, start_method):
+    def batches(**settings):
+        given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
+        return list(PlateDataModule(plate, plate.iloc[:0], **given, **settings).train_dataloader())
+
+    here = batches()  # the main process has read Zarr before it starts others
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # Python 3.12 and threads
+        there = batches(num_workers=2, start_method=start_method)
+    assert len(here) == len(there) == 7
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.instances, other.instances)
+        assert one.metadata == other.metadata
+
+
+def test_an_unknown_start_method_is_refused(plate, recipe):
+    given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
+    with pytest.raises(InputError, match=r"data\.start_method=thread: wanted one of fork"):
+        PlateDataModule(plate, plate, **given, start_method="thread")
+
+
+def test_a_damaged_well_stops_the_reading_ahead(plate, recipe, tmp_path):
+    lost = plate.iloc[:2].assign(crops=[plate["place"][0], str(tmp_path / "B03.zarr")])
+    shutil.copytree(plate["place"][1], tmp_path / "B03.zarr")
+    given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
+    loader = PlateDataModule(lost, lost.iloc[:0], **given, bags_per_batch=1).train_dataloader()
+    (tmp_path / "B03.zarr/pixels/c/0/0/0/0").unlink()
+    with pytest.raises(OSError, match=r"B03\.zarr: pixels lacks"):
+        list(loader)

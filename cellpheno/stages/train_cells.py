@@ -1,0 +1,347 @@
+"""Labelled cells to a model of single cells, one a fold, with out-of-fold predictions and scores of the cells."""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.compare.predictions import prediction_rows
+from cellpheno.compare.splits import assign_folds, inner_split
+from cellpheno.compare.statistics import scores
+from cellpheno.errors import InputError
+from cellpheno.models.finetune import start_from
+from cellpheno.models.mil import build_classifier
+from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
+from cellpheno.plates.commit import commit_folder, hash_file
+from cellpheno.seeds import derived_seed
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
+from cellpheno.stages.run_folder import Splits, write_csv, write_parquet
+from cellpheno.stages.wells import Classes, class_names
+from cellpheno.training.cells import predict_cells
+from cellpheno.training.checkpoint import load_model
+from cellpheno.training.fit import fit_fold
+from cellpheno.training.instances import Cells
+
+Component = Callable[..., Any]
+CONTESTANT = "cells"
+log = logging.getLogger("cellpheno")
+
+
+def train_cells(
+    plates: Sequence[Path],
+    output: Path,
+    split: Splits,
+    encoder: Component,
+    pooling: Component,
+    model: Component,
+    normalization: Component,
+    augmentation: Component | None,
+    data: Component,
+    optimizer: Component,
+    scheduler: Component | None,
+    trainer: Component,
+    logger: Component | None,
+    engine: Callable[..., Outcome],
+    annotations: Path | None = None,
+    label: str = "label",
+    classes: Classes = None,
+    apart: str | None = None,
+    members: int = 1,
+    start: Path | None = None,
+    validation: float = 0.2,
+    patience: int | None = 8,
+    weighted: bool = True,
+    unit: str = "well",
+    n_bootstrap: int = 2000,
+    seed: int = 1,
+    threads: int = 2,
+) -> Outcome:
+    """Train on cells that have labels of their own, and predict each cell by a model that never saw it.
+
+    Parameters
+    ----------
+    plates : sequence of Path
+        Folders of imported crops, or OME-Zarr plates with crops (then give annotations).
+    output : Path
+        The run's folder; one of its own, since models of wells stand at the same places.
+    split : mapping
+        Which cells are held out together: whole wells, or whole values of a column.
+    encoder : callable
+        The network that turns a crop into features.
+    pooling : callable
+        How cells become a well's verdict in prediction: mean_logit, mean_probability or vote.
+    model : callable
+        The classifier's own settings.
+    normalization : callable
+        How raw pixels become the network's input.
+    augmentation : callable, optional
+        Random changes of training crops.
+    data : callable
+        Batches of cells: single_cells.
+    optimizer, scheduler : callable
+        How weights are learned.
+    trainer : callable
+        Lightning's trainer: epochs, precision, device.
+    logger : callable, optional
+        Where the training curves go besides history.csv.
+    engine : callable
+        Where the work runs.
+    annotations : Path, optional
+        Table of cells with Metadata_Plate, Metadata_Well, Metadata_Site, Metadata_ObjectNumber and the label; null
+        where the plates are imported crops with labels.
+    label : str
+        Column that holds the class.
+    classes : sequence or mapping, optional
+        Class names, or class: value; null takes every value of the column.
+    apart : str, optional
+        Column, such as Metadata_track: a training cell that shares its value with a held-out cell is dropped.
+    members : int
+        Models a fold, from different seeds; a cell is predicted by their mean logit.
+    start : Path, optional
+        Folder of a trained model from whose encoder every fold starts; it must not have seen the cells of this run.
+    validation : float
+        Fraction of the training cells that choose the best epoch: whole values of apart, else whole wells; 0 for none.
+    patience : int, optional
+        Epochs without a lower validation loss after which training ends; null: never.
+    weighted : bool
+        Weigh the loss so that all classes count alike.
+    unit : str
+        What the intervals resample: well, or a column such as Metadata_track; never cells.
+    n_bootstrap : int
+        Resamples behind each interval.
+    seed : int
+        Of folds, weights and order.
+    threads : int
+        CPU threads of the model; part of the result, since sums round differently.
+    """
+    found = labelled_cells(plates, annotations, label, classes)
+    cells, names = found.cells, class_names(found.cells, classes)
+    _check_request(cells, output, apart, unit, members)
+    start_hash = check_parts(model, encoder, pooling, data, names, len(found.channels), start)
+    folds = _repeated(assign_folds(cells, split, seed), members)
+    _write_plan(cells, folds, output)
+    limits = grey_limits(found.wells, normalization(), Cells())
+    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
+    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger}
+    parts |= {"patience": patience, "weighted": weighted, "start": start}
+    work = functools.partial(
+        train_cell_fold,
+        classes=names,
+        channels=found.channels,
+        pixel_size_um=found.pixel_size_um,
+        normalization=normalization,
+        limits={plate: values.tolist() for plate, values in limits.items()},
+        components=parts,
+        apart=apart,
+        validation=validation,
+        threads=threads,
+    )
+    cells = cells.assign(input=input_hashes_of(cells))
+    jobs = [_job(work, cells, held, output, seed, start_hash) for _, held in _folds(folds)]
+    serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
+    outcome = serial("train_cells", jobs)
+    if outcome.bugs:
+        return outcome
+    tables = [_table(output, job.unit) for job in jobs]
+    settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}
+    key = make_key("train_cells", settings=settings, parts=[hash_file(path) for path in tables])
+    last = serial("train_cells", [Job("cells", key, functools.partial(_score, tables, output, **settings))])
+    if not last.bugs:
+        _say(output)
+    left_out = (*found.left_out, *outcome.left_out, *last.left_out)
+    return Outcome(output / "scores-cells.csv", left_out, last.bugs)
+
+
+def _check_request(cells: pd.DataFrame, output: Path, apart: str | None, unit: str, members: int) -> None:
+    columns = [str(c) for c in cells if str(c).startswith("Metadata_")]
+    faults = [
+        f"{name}={column}: the cells have no such column, but {', '.join(columns)}"
+        for name, column in (("apart", apart), ("unit", None if unit == "well" else unit))
+        if column is not None and column not in columns
+    ]
+    if apart in columns and (cells[apart] == "").any():
+        faults.append(f"apart={apart}: {int((cells[apart] == '').sum())} labelled cells have no value there")
+    if members < 1:
+        faults.append(f"members={members}: wanted 1 or more")
+    if any((output / "ledger").glob("train-*.json")):
+        faults.append(f"output={output} holds models of wells, which stand at the same places; give another output")
+    if faults:
+        raise InputError(*faults)
+
+
+def check_parts(
+    model: Component,
+    encoder: Component,
+    pooling: Component,
+    data: Component,
+    classes: Sequence[str],
+    n_channels: int,
+    start: Path | None,
+) -> str | None:
+    """Build the network once before any fold, so that what does not fit is refused; returns the hash of its start."""
+    faults = []
+    if getattr(getattr(pooling, "func", pooling), "pools", None) != "logits":
+        faults.append("this pooling learns from whole wells; set pooling=mean_logit, mean_probability or vote")
+    if not getattr(getattr(data, "func", data), "instances_have_labels", False):
+        faults.append("these data are bags with a label a well; set data=single_cells")
+    if faults:
+        raise InputError(*faults)
+    try:
+        network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
+        if start is None:
+            return None
+        trained = load_model(start)
+        start_from(network.encoder, trained.model.encoder.state_dict())
+    except InputError:
+        raise
+    except (ModuleNotFoundError, RuntimeError, ValueError) as error:
+        raise InputError(str(error)) from error
+    return str(trained.card["weights_sha256"])
+
+
+def _repeated(folds: pd.DataFrame, members: int) -> pd.DataFrame:
+    """Fold table in which each repeat stands once a member of the ensemble."""
+    tables = [folds.assign(repeat=folds["repeat"] * members + member) for member in range(members)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _write_plan(cells: pd.DataFrame, folds: pd.DataFrame, output: Path) -> None:
+    """Write the folds of cells, and those of wells for `predict`.
+
+    A well whose cells stand in several folds has fold -1: no model may give a verdict on it.
+    """
+    write_csv(folds, output / "folds-cells.csv")
+    by_well = folds.groupby([PLATE, WELL, "split", "repeat"], sort=True)["fold"].agg(["min", "max"]).reset_index()
+    fold = by_well["min"].where(by_well["min"] == by_well["max"], -1)
+    write_csv(by_well.drop(columns=["min", "max"]).assign(fold=fold), output / "folds.csv")
+    write_csv(cells[[PLATE, WELL]].drop_duplicates(), output / "wells.csv")
+
+
+def _folds(folds: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
+    return list(folds.groupby(["split", "repeat", "fold"], sort=True))
+
+
+def _job(
+    work: "functools.partial[Result]",
+    cells: pd.DataFrame,
+    held: pd.DataFrame,
+    output: Path,
+    seed: int,
+    start_hash: str | None,
+) -> Job:
+    place = {name: held[name].iloc[0] for name in ("split", "repeat", "fold")}
+    place = {"split": str(place["split"]), "repeat": int(place["repeat"]), "fold": int(place["fold"])}
+    name = f"{place['split']}/repeat{place['repeat']}_fold{place['fold']}"
+    keys = list(CELL_KEYS)
+    out = pd.MultiIndex.from_frame(cells[keys]).isin(pd.MultiIndex.from_frame(held[keys]))
+    training, tested = cells[~out].reset_index(drop=True), cells[out].reset_index(drop=True)
+    fold_seed = derived_seed(seed, name)
+    inputs = [part.drop(columns=["place", "folder"]).astype(str).to_dict("list") for part in (training, tested)]
+    key = make_key("train_cells", settings=work.keywords, inputs=inputs, seed=fold_seed, start=start_hash)
+    unit = "train_cells-" + name.replace("/", "-")
+    places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
+    places["table"] = _table(output, unit)
+    return Job(unit, key, functools.partial(work, training, tested, place, **places, seed=fold_seed))
+
+
+def _table(output: Path, unit: str) -> Path:
+    return output / "predictions" / f"{unit}.parquet"
+
+
+def train_cell_fold(
+    training: pd.DataFrame,
+    held: pd.DataFrame,
+    place: Mapping[str, Any],
+    *,
+    folder: Path,
+    resume: Path,
+    table: Path,
+    seed: int,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    pixel_size_um: float | None,
+    normalization: Component,
+    limits: Mapping[str, Any],
+    components: Mapping[str, Any],
+    apart: str | None,
+    validation: float,
+    threads: int,
+) -> Result:
+    """Train the model of one fold and predict the cells that it never saw."""
+    where = f"{place['split']}, repeat {place['repeat']}, fold {place['fold']}"
+    together = training[apart].isin(set(held[apart])) if apart is not None else pd.Series(False, index=training.index)
+    training = training[~together].reset_index(drop=True)
+    if together.any():
+        log.info("%s: %d training cells share %s with a held-out cell: dropped", where, together.sum(), apart)
+    if lost := sorted(set(classes) - set(training["label"])):
+        raise InputError(f"split {where}: no training cell of class {', '.join(lost)} is left")
+    chosen = set_aside(training, validation, seed, apart) if validation else training.iloc[:0]
+    levels = {plate: np.array(values, np.float32) for plate, values in limits.items()}
+    with commit_folder(folder) as temporary:
+        fit_fold(
+            training.drop(index=chosen.index),
+            chosen,
+            classes=classes,
+            channels=channels,
+            pixel_size_um=pixel_size_um,
+            limits=levels,
+            normalization=normalization(),
+            folder=temporary,
+            resume=resume,
+            seed=seed,
+            threads=threads,
+            **components,
+        )
+    trained, card = load_model(folder)
+    logits = predict_cells(trained, card, held, limits=levels, threads=threads)
+    rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place)
+    write_parquet(rows.join(held[_others(held)]), table)
+    resume.unlink(missing_ok=True)
+    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
+    facts = {"n_cells": len(training), "n_held_out": len(held), "n_dropped": int(together.sum())}
+    return Result("done", [*files, table], (), facts)
+
+
+def _others(cells: pd.DataFrame) -> list[str]:
+    """Columns of a cell table that say more of a cell than which it is."""
+    return [str(c) for c in cells if str(c).startswith("Metadata_") and c not in row_keys(cells.columns)]
+
+
+def set_aside(training: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:
+    """Training cells that choose the best epoch: whole values of ``apart``, else whole wells, of one well its cells."""
+    if apart is not None:
+        return inner_split(training, fraction, seed, group=apart)
+    wells = training[PLATE] + " " + training[WELL]
+    if wells.nunique() == 1:
+        return inner_split(training, fraction, seed)
+    return inner_split(training.assign(_well=wells), fraction, seed, group="_well").drop(columns="_well")
+
+
+def _score(
+    tables: Sequence[Path], output: Path, *, classes: Sequence[str], unit: str, n_bootstrap: int, seed: int
+) -> Result:
+    """All folds in one table, and their scores."""
+    predictions = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
+    told = scores(predictions, classes, unit=unit, n_bootstrap=n_bootstrap, seed=seed)
+    files = [
+        write_parquet(predictions, output / "predictions-cells.parquet"),
+        write_csv(predictions, output / "predictions-cells.csv"),
+        write_csv(told, output / "scores-cells.csv"),
+    ]
+    return Result("done", files)
+
+
+def _say(output: Path) -> None:
+    """Log the balanced accuracy of each split."""
+    table = pd.read_csv(output / "scores-cells.csv")
+    for row in table[table["metric"] == "balanced_accuracy"].to_dict("records"):
+        bounds = f"[{row['low']:.3f}, {row['high']:.3f}]" if not np.isnan(row["low"]) else f"({row['note']})"
+        told = (row["split"], row["value"], bounds, row["n"], row["n_unit"], row["unit"])
+        log.info("%s: balanced accuracy %.3f %s over %d cells, %d %ss", *told)

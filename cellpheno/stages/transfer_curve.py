@@ -1,0 +1,355 @@
+"""The transfer curve: one command, one table, one picture of what a network trained before is worth on a new screen."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import commit_file, commit_folder, hash_file
+from cellpheno.report.learning import learning_curve
+from cellpheno.report.palette import contestant_styles
+from cellpheno.report.svg import write_svg
+from cellpheno.seeds import derived_seed
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.labelled_cells import LabelledCells, input_hashes_of, labelled_cells
+from cellpheno.stages.run_folder import write_csv
+from cellpheno.stages.train_cells import check_parts, set_aside
+from cellpheno.stages.wells import Classes, class_names
+from cellpheno.studies.simulated_cells import simulate_cells
+from cellpheno.studies.transfer import Unit, check_study, draw_examples, summarize, train_unit
+from cellpheno.training.fit import fit_fold
+from cellpheno.training.instances import Cells
+
+Component = Callable[..., Any]
+Arms = Mapping[str, Mapping[str, Any]]
+ARMS: Arms = {
+    "scratch": {"start": False},
+    "fine_tuned": {"start": True},
+    "frozen": {"start": True, "frozen": "encoder"},
+}
+
+
+def transfer_curve(
+    target: Path,
+    output: Path,
+    encoder: Component,
+    pooling: Component,
+    model: Component,
+    normalization: Component,
+    augmentation: Component | None,
+    data: Component,
+    optimizer: Component,
+    scheduler: Component | None,
+    trainer: Component,
+    engine: Callable[..., Outcome],
+    source: Path | None = None,
+    start: Path | None = None,
+    source_simulation: Component | None = None,
+    target_simulation: Component | None = None,
+    crop_px: int | None = None,
+    arms: Arms | None = None,
+    examples: Sequence[int] = (1, 3, 5, 10, 25, 50, 100),
+    resamples: int = 5,
+    train_steps: int = 200,
+    held_out: float = 0.5,
+    apart: str | None = None,
+    annotations: Path | None = None,
+    label: str = "label",
+    classes: Classes = None,
+    validation: float = 0.2,
+    patience: int | None = 8,
+    weighted: bool = True,
+    seed: int = 1,
+    threads: int = 2,
+    workers: int = 2,
+) -> Outcome:
+    """Learn a new screen from few cells a class, with a network that was trained before and without.
+
+    Parameters
+    ----------
+    target : Path
+        Labelled cells of the new screen: a folder of imported crops, or a plate with crops (then give annotations).
+    output : Path
+        Gets transfer.csv, transfer-summary.csv and transfer.svg.
+    encoder : callable
+        The network that turns a crop into features; the same in all arms.
+    pooling : callable
+        How cells become a well's verdict: mean_logit, mean_probability or vote. The study scores cells.
+    model : callable
+        The classifier's own settings; an arm may change them.
+    normalization : callable
+        How raw pixels become the network's input.
+    augmentation : callable, optional
+        Random changes of training crops.
+    data : callable
+        Batches of cells: single_cells.
+    optimizer, scheduler : callable
+        How weights are learned.
+    trainer : callable
+        Lightning's trainer, of the source model; in the study the epochs follow from train_steps.
+    engine : callable
+        Where the work runs.
+    source : Path, optional
+        Labelled cells of the screen on which the first network is trained; null where start is given.
+    start : Path, optional
+        Folder of a trained model, in place of source.
+    source_simulation, target_simulation : callable, optional
+        A virtual microscope that makes the cells of source and target; null where they are there.
+    crop_px : int, optional
+        Side of simulated crops.
+    arms : mapping, optional
+        What is compared: {name: {start: true or false, and settings of the model such as frozen or rates}}; null:
+        scratch, fine_tuned (the whole network) and frozen (the new head alone).
+    examples : sequence of int
+        Numbers of training cells a class.
+    resamples : int
+        Independent draws of the examples.
+    train_steps : int
+        Batches of each training, whatever the number of examples.
+    held_out : float
+        Fraction of the target's wells on which all are scored.
+    apart : str, optional
+        Column, such as Metadata_track, whose values are held out whole, in place of wells.
+    annotations : Path, optional
+        Table of the target's cells with labels; null where the target is imported crops with labels.
+    label : str
+        Column that holds the class.
+    classes : sequence or mapping, optional
+        Class names of the target, or class: value; null takes every value of the column.
+    validation : float
+        Fraction of the source's wells that choose the best epoch of the source model.
+    patience : int, optional
+        Epochs without a lower validation loss after which training of the source model ends; null: never.
+    weighted : bool
+        Weigh the loss so that all classes count alike.
+    seed : int
+        Of draws, weights and order.
+    threads : int
+        CPU threads of a model; part of the result, since sums round differently.
+    workers : int
+        Processes; the result does not depend on it.
+    """
+    compared = arms or ARMS
+    check_study(examples, resamples, train_steps, compared)
+    _check_source(source, start, source_simulation, target_simulation, crop_px)
+    for make, path in ((source_simulation, source), (target_simulation, target)):
+        if make is not None and path is not None:
+            job = _simulation(make, path, crop_px or 0, seed, workers)
+            if (made := engine("transfer_curve", [job], folder=path, root=path)).bugs:
+                return made
+    here = functools.partial(engine, "transfer_curve", folder=output, root=output)
+    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
+    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "weighted": weighted}
+    new = labelled_cells([target], annotations, label, classes)
+    names = class_names(new.cells, classes)
+    if start is None and source is not None:
+        start = output / "models" / "source"
+        known = labelled_cells([source], None, label, None)
+        known_names = class_names(known.cells, None)
+        check_parts(model, encoder, pooling, data, known_names, len(known.channels), None)
+        work = functools.partial(
+            train_source,
+            known.cells,
+            folder=start,
+            classes=known_names,
+            about=_about(known, normalization),
+            components=parts,
+            validation=validation,
+            patience=patience,
+            seed=seed,
+            threads=threads,
+        )
+        job = Job("source", make_key("transfer_curve", source=_key(work), cells=_rows(known.cells)), work)
+        if (trained := here([job])).bugs:
+            return trained
+    start_hash = _check_arms(compared, {**parts, "classes": names, "n_channels": len(new.channels)}, start)
+    units = [Unit(n, r, arm) for n in examples for r in range(resamples) for arm in compared]
+    held = _held_out(new.cells, held_out, seed, apart)
+    work = functools.partial(
+        do_unit,
+        pool=new.cells.drop(index=held.index),
+        held=held,
+        arms=compared,
+        start=start,
+        steps=train_steps,
+        classes=names,
+        output=output,
+        about=_about(new, normalization),
+        components=parts,
+        seed=seed,
+        threads=threads,
+    )
+    jobs = [_unit_job(unit, work, start_hash) for unit in units]
+    if (outcome := here(jobs)).bugs:
+        return outcome
+    tables = [output / "units" / f"{job.unit}.csv" for job in jobs]
+    key = make_key("transfer_curve", tables=[hash_file(path) for path in tables])
+    last = here([Job("transfer", key, functools.partial(_merge, tables, len(names), output))])
+    left_out = (*new.left_out, *outcome.left_out, *last.left_out)
+    return Outcome(output / "transfer.csv", left_out, last.bugs)
+
+
+def _check_source(
+    source: Path | None,
+    start: Path | None,
+    source_simulation: Component | None,
+    target_simulation: Component | None,
+    crop_px: int | None,
+) -> None:
+    faults = []
+    if (source is None) == (start is None):
+        faults.append(f"source={source} and start={start}: give the cells to learn from first, or a trained model")
+    if source_simulation is not None and source is None:
+        faults.append("source_simulation needs source=FOLDER, where its cells go")
+    if (source_simulation is not None or target_simulation is not None) and crop_px is None:
+        faults.append("simulated cells need crop_px, the side of a crop in pixels")
+    if faults:
+        raise InputError(*faults)
+
+
+def _simulation(make: Component, folder: Path, crop_px: int, seed: int, workers: int) -> Job:
+    work = functools.partial(_simulate, make, folder, crop_px, seed, workers)
+    return Job("cells", make_key("transfer_curve", make=make, crop_px=crop_px, seed=seed, name=folder.name), work)
+
+
+def _simulate(make: Component, folder: Path, crop_px: int, seed: int, workers: int) -> Result:
+    return Result("done", simulate_cells(make, folder, crop_px=crop_px, seed=seed, workers=workers))
+
+
+def _about(found: LabelledCells, normalization: Component) -> dict[str, Any]:
+    """What `fit_fold` needs to know of cells."""
+    made = normalization()
+    optics = {"channels": found.channels, "pixel_size_um": found.pixel_size_um}
+    return {**optics, "normalization": made, "limits": grey_limits(found.wells, made, Cells())}
+
+
+def _rows(cells: pd.DataFrame) -> dict[str, Any]:
+    """What a key must know of cells: which they are, their labels, and the hash of what their crops are read from."""
+    told = cells.assign(input=input_hashes_of(cells)).drop(columns=["place", "folder"])
+    return {str(name): values for name, values in told.astype(str).to_dict("list").items()}
+
+
+def _key(work: "functools.partial[Any]") -> dict[str, Any]:
+    """Settings of a piece of work as plain data, without places and tables."""
+    places = ("folder", "output", "pool", "held", "start", "arms", "about")
+    left = {name: value for name, value in work.keywords.items() if name not in places}
+    about = dict(work.keywords["about"])
+    limits = {plate: values.tolist() for plate, values in about.pop("limits").items()}
+    normalization = about.pop("normalization")
+    knobs = {"kind": type(normalization).__name__, **vars(normalization)}
+    return {**left, **about, "limits": limits, "normalization": knobs}
+
+
+def _check_arms(arms: Arms, parts: Mapping[str, Any], start: Path | None) -> str:
+    """Build the network of every arm once, so that what does not fit is refused; returns the hash of the start."""
+    assert start is not None  # `_check_source` saw to it
+    places = {name: parts[name] for name in ("encoder", "pooling", "data", "classes", "n_channels")}
+    found = ""
+    for name, arm in arms.items():
+        settings = {key: value for key, value in arm.items() if key != "start"}
+        try:
+            found = check_parts(functools.partial(parts["model"], **settings), start=start, **places) or found
+        except InputError as error:
+            raise InputError(*(f"arms.{name}: {fault}" for fault in error.faults)) from None
+        except TypeError as error:
+            raise InputError(f"arms.{name}: {error}") from error
+    return found
+
+
+def _held_out(cells: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:
+    """Cells on which all are scored: whole wells, or whole values of ``apart``."""
+    if apart is not None and apart not in cells:
+        columns = [str(c) for c in cells if str(c).startswith("Metadata_")]
+        raise InputError(f"apart={apart}: the cells have no such column, but {', '.join(columns)}")
+    if apart is None and cells[[PLATE, WELL]].drop_duplicates().shape[0] < 2:
+        raise InputError("the target has one well only; give apart=COLUMN, whose values are held out whole")
+    return set_aside(cells, fraction, seed, apart)
+
+
+def train_source(
+    cells: pd.DataFrame,
+    *,
+    folder: Path,
+    classes: Sequence[str],
+    about: Mapping[str, Any],
+    components: Mapping[str, Any],
+    validation: float,
+    patience: int | None,
+    seed: int,
+    threads: int,
+) -> Result:
+    """Train the first network on all cells of the source."""
+    chosen = set_aside(cells, validation, seed, None) if validation else cells.iloc[:0]
+    training = cells.drop(index=chosen.index)
+    with commit_folder(folder) as temporary:
+        fit_fold(
+            training, chosen, classes=classes, folder=temporary, seed=derived_seed(seed, "source"), threads=threads,
+            patience=patience, **about, **components,
+        )  # fmt: skip
+    return Result("done", [path for path in folder.rglob("*") if path.is_file()], (), {"n_cells": len(cells)})
+
+
+def _unit_job(unit: Unit, work: "functools.partial[Result]", start_hash: str) -> Job:
+    pool, held = work.keywords["pool"], work.keywords["held"]
+    training = draw_examples(pool, unit.n, derived_seed(work.keywords["seed"], "examples", unit.resample))
+    settings = _key(work)
+    arm = work.keywords["arms"][unit.arm]
+    start = start_hash if arm["start"] else None
+    rows = [_rows(training), _rows(held)]
+    key = make_key("transfer_curve", unit=unit.name, arm=arm, settings=settings, rows=rows, start=start)
+    own = {**work.keywords, "pool": training}
+    return Job(unit.name, key, functools.partial(work.func, unit, **own))
+
+
+def do_unit(
+    unit: Unit,
+    *,
+    pool: pd.DataFrame,
+    held: pd.DataFrame,
+    arms: Arms,
+    start: Path | None,
+    output: Path,
+    about: Mapping[str, Any],
+    components: Mapping[str, Any],
+    seed: int,
+    **settings: Any,
+) -> Result:
+    """Train and score one model of the study; the model itself is not kept."""
+    arm = dict(arms[unit.arm])
+    begins = arm.pop("start")
+    with tempfile.TemporaryDirectory() as scratch:
+        row = train_unit(
+            pool,
+            held,
+            unit=unit,
+            settings=arm,
+            start=start if begins else None,
+            folder=Path(scratch),
+            components={**components, "logger": None},
+            seed=derived_seed(seed, unit.n, unit.resample),
+            **settings,
+            **about,
+        )
+    return Result("done", [write_csv(pd.DataFrame([row]), output / "units" / f"{unit.name}.csv")])
+
+
+def _merge(tables: Sequence[Path], n_classes: int, output: Path) -> Result:
+    """All units in one table, their means, and the picture."""
+    table = pd.concat([pd.read_csv(path) for path in tables], ignore_index=True)
+    table = table.sort_values(by=["n", "resample", "arm"], ignore_index=True)
+    summary = summarize(table)
+    styles = contestant_styles(sorted(set(table["arm"])))
+    labels = ("labelled cells a class", "balanced accuracy")
+    figure = learning_curve(summary, styles, title="Transfer", labels=labels, chance=1 / n_classes)
+    picture = output / "transfer.svg"
+    with commit_file(picture) as temporary:
+        write_svg(figure, temporary)
+    files = [write_csv(table, output / "transfer.csv"), write_csv(summary, output / "transfer-summary.csv"), picture]
+    return Result("done", files)
