@@ -138,6 +138,8 @@ class MILClassifier(pl.LightningModule):
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(cast(int, encoder.n_features), n_classes)
+        if start := getattr(pooling, "start_logit", 0.0):  # where the pooling wants instances to begin
+            nn.init.constant_(self.head.bias, start)
         self.bag_head = nn.Linear(n_classes, n_classes) if pooling.pools == "scores" else None
         if self.bag_head is not None:
             nn.init.eye_(self.bag_head.weight)  # at the start each score speaks for its own class

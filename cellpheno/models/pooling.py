@@ -171,6 +171,10 @@ class NoisyAnd(nn.Module):
     n_classes : int
     slope : float or None
         ``a``, the same for all classes; large values approach a step at the threshold. None: learned, 10 at the start.
+    threshold : float
+        ``b`` at the start, above 0 and below 1. The classifier's head starts so that ``p`` lies near it too. Where few
+        instances of a bag respond, start low: from 0.5 all instances stay half positive, and the mean of many that do
+        not respond hides the few that do (see `cellpheno.studies.pooling`).
 
     References
     ----------
@@ -185,13 +189,16 @@ class NoisyAnd(nn.Module):
 
     pools = "scores"
 
-    def __init__(self, n_classes: int, slope: float | None = 10.0) -> None:
+    def __init__(self, n_classes: int, slope: float | None = 10.0, threshold: float = 0.5) -> None:
         super().__init__()
         if slope is not None:
             _positive("slope", slope)
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold {threshold}: wanted above 0 and below 1")
         self.slope = slope
         self.log_slope = nn.Parameter(torch.tensor(math.log(10.0))) if slope is None else None
-        self.threshold_logit = nn.Parameter(torch.zeros(n_classes))  # (K,), sigmoid keeps b inside (0, 1)
+        self.start_logit = math.log(threshold / (1 - threshold))  # what the head's bias begins with
+        self.threshold_logit = nn.Parameter(torch.full((n_classes,), self.start_logit))  # (K,), sigmoid of it is b
 
     def forward(self, scores: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance logits (N, K) to bag logits (B, K)."""

@@ -16,6 +16,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import WELL
 from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.lines import score_lines
+from cellpheno.report.svg import write_svg
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.run_folder import write_csv
 from cellpheno.stages.wells import Classes, class_names, usable, well_table, with_places
@@ -23,13 +24,17 @@ from cellpheno.studies.pooling import over_seeds
 from cellpheno.training.instances import Embedded
 
 Component = Callable[..., Any]
-METRICS = {"macro_auroc": "macro AUROC", "balanced_accuracy": "balanced accuracy"}
+METRICS = {  # of the picture: columns of the table and their titles
+    "macro_auroc": "macro AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "balanced_accuracy_larger": "balanced accuracy, larger bags",
+}
 
 
 def pooling_study(
     plates: Sequence[Path],
     output: Path,
-    poolings: Mapping[str, Component],
+    poolings: Mapping[str, Component | None],
     study: Component,
     feature_encoder: Component,
     model: Component,
@@ -53,7 +58,7 @@ def pooling_study(
     output : Path
         Where the study's table and picture go.
     poolings : mapping
-        What is compared, by name.
+        What is compared, by name; null leaves one out.
     study : callable
         How a pooling is trained and scored at one fraction.
     feature_encoder : callable
@@ -79,19 +84,20 @@ def pooling_study(
     seed : int
         Of everything random.
     """
+    compared = {name: pooling for name, pooling in poolings.items() if pooling is not None}
     table = well_table(plates, label, classes)
     names = class_names(table, classes)
-    _check(names, control, fractions, seeds)
+    _check(names, control, compared, fractions, seeds)
     wells = with_places(usable(table), plates, Embedded(embedding))
     wells = wells[(wells["label"] != "") & (wells["n_instances"] > 0)].reset_index(drop=True)
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), f"embed_{embedding}") for _, w in wells.iterrows()]
     parts = {"encoder": feature_encoder, "model": model, "optimizer": optimizer, "scheduler": scheduler}
     work = functools.partial(study, classes=names, control=control, **parts)
     jobs = []
-    for number, fraction, pooling in itertools.product(range(seeds), fractions, poolings):
+    for number, fraction, pooling in itertools.product(range(seeds), fractions, compared):
         what = {"pooling": pooling, "fraction": fraction, "seed": number}
         own = functools.partial(
-            work, pooling=poolings[pooling], fraction=fraction, seed=derived_seed(seed, "study", number)
+            work, pooling=compared[pooling], fraction=fraction, seed=derived_seed(seed, "study", number)
         )
         key = make_key("pooling_study", settings=own.keywords, study=study, inputs=inputs, labels=list(wells["label"]))
         unit = f"{pooling}-{fraction:g}-{number}"
@@ -101,19 +107,23 @@ def pooling_study(
         return outcome
     done = [path for job in jobs if (path := output / "units" / f"{job.unit}.json").is_file()]
     key = make_key("pooling_study", units=[hash_file(path) for path in done])
-    merge = functools.partial(_merge, done, list(poolings), len(names), output)
+    merge = functools.partial(_merge, done, list(compared), len(names), output)
     engine("pooling_study", [Job("pooling_study", key, merge)], folder=output, root=output)
     return outcome._replace(path=output / "pooling_study.csv")
 
 
-def _check(names: Sequence[str], control: str, fractions: Sequence[float], seeds: int) -> None:
+def _check(
+    names: Sequence[str], control: str, compared: Mapping[str, Component], fractions: Sequence[float], seeds: int
+) -> None:
     faults = []
     if control not in names:
         faults.append(f"control={control} is no class; classes: {', '.join(names)}")
     if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
         faults.append(f"fractions={wrong}: wanted above 0 and at most 1")
-    if not fractions or seeds < 1:
-        faults.append(f"fractions={list(fractions)} and seeds={seeds}: wanted one of each at least")
+    if not compared or not fractions or seeds < 1:
+        faults.append(
+            f"{len(compared)} poolings, {len(fractions)} fractions, {seeds} seeds: wanted one of each at least"
+        )
     if faults:
         raise InputError(*faults)
 
@@ -129,14 +139,15 @@ def _merge(units: Sequence[Path], poolings: Sequence[str], n_classes: int, outpu
     """All units as one table, their means with intervals as another, and the picture."""
     table = pd.DataFrame([json.loads(path.read_text(encoding="utf-8")) for path in units])
     table = table.sort_values(["pooling", "fraction", "seed"])
-    means = pd.concat([over_seeds(table, metric).assign(metric=metric) for metric in METRICS])
+    metrics = {name: title for name, title in METRICS.items() if name in table}
+    means = pd.concat([over_seeds(table, name).assign(metric=name) for name in metrics])
     paths = [write_csv(table, output / "pooling_study.csv"), write_csv(means, output / "pooling_study_means.csv")]
     figure = score_lines(
-        {title: means[means["metric"] == metric] for metric, title in METRICS.items()},
+        {title: means[means["metric"] == metric] for metric, title in metrics.items()},
         order=[name for name in poolings if name in set(table["pooling"])],
-        chance={"macro AUROC": 0.5, "balanced accuracy": 1 / n_classes},
+        chance={title: 0.5 if name == "macro_auroc" else 1 / n_classes for name, title in metrics.items()},
         axis="responding cells of a bag",
     )
-    with commit_file(output / "pooling_study.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-    return Result("done", [*paths, output / "pooling_study.png"])
+    with commit_file(output / "pooling_study.svg") as temporary:
+        write_svg(figure, temporary)
+    return Result("done", [*paths, output / "pooling_study.svg"])

@@ -26,6 +26,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.seeds import derived_seed
 from cellpheno.training.fit import reproducible
 
+MEASURES = ("macro_auroc", "balanced_accuracy", "log_loss")
 LARGEST_STEP = 1.0  # norm to which a step's gradient is cut, as in conf/trainer
 
 
@@ -194,10 +195,11 @@ def study_unit(
     pooling: Callable[..., nn.Module],
     optimizer: Callable[..., torch.optim.Optimizer],
     scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None,
-    rates: Sequence[float] = (0.001, 0.004, 0.016),
+    rates: Sequence[float] = (0.004, 0.016, 0.064),
     test: float = 0.375,
     components: int | None = 64,
     cells_per_bag: int = 100,
+    larger_bags: int | None = 200,
     bags_per_class: int = 20,
     epochs: int = 20,
     bags_per_batch: int = 10,
@@ -227,27 +229,31 @@ def study_unit(
         Fraction of the wells of each class that are held out, and of the rest to choose the rate.
     components : int or None
         Principal components of the features that are learned from.
-    cells_per_bag, bags_per_class, epochs, bags_per_batch : int
+    cells_per_bag : int
+    larger_bags : int or None
+        The same model is scored on bags of so many cells too, at the same fraction; None: it is not.
+    bags_per_class, epochs, bags_per_batch : int
     threads : int
         CPU threads; part of the result, since sums round differently.
 
     Returns
     -------
     dict
-        macro_auroc, balanced_accuracy, log_loss, learning_rate, and inner_auroc_<rate> of each rate.
+        macro_auroc, balanced_accuracy, log_loss, the same with ``_larger``, learning_rate, and inner_auroc_<rate> of
+        each rate.
     """
     position = list(classes).index(control)
 
-    def composed(cells: Cells, name: str) -> Bags:
+    def composed(cells: Cells, name: str, size: int) -> Bags:
         return compose_bags(
             *(cells, len(classes), position),
             fraction=fraction,
-            cells_per_bag=cells_per_bag,
+            cells_per_bag=size,
             bags_per_class=bags_per_class,
             seed=derived_seed(seed, name, str(fraction)),
         )
 
-    def scored(fit: Cells, on: Cells, stage: str, rate: float) -> dict[str, float]:
+    def scored(fit: Cells, on: Cells, stage: str, rate: float, sizes: Mapping[str, int]) -> dict[str, float]:
         torch.manual_seed(seed)
         network = build_classifier(
             *(model, encoder, pooling),
@@ -256,20 +262,23 @@ def study_unit(
             optimizer=partial(optimizer, lr=rate),
             scheduler=scheduler,
         )
-        bags = composed(fit, f"{stage} train")
+        bags = composed(fit, f"{stage} train", cells_per_bag)
         fit_bags(network, fit, bags, epochs=epochs, bags_per_batch=bags_per_batch, seed=seed)
-        held = composed(on, f"{stage} test")
-        found = score(bag_logits(network, on, held), held.label, np.ones((1, len(held.label)))).overall
-        return {name: float(value[0]) for name, value in found.items()}
+        found: dict[str, float] = {}
+        for suffix, size in sizes.items():
+            held = composed(on, f"{stage} test", size)
+            overall = score(bag_logits(network, on, held), held.label, np.ones((1, len(held.label)))).overall
+            found |= {name + suffix: float(overall[name][0]) for name in MEASURES}
+        return found
 
+    own, both = {"": cells_per_bag}, {"": cells_per_bag, **({"_larger": larger_bags} if larger_bags else {})}
     with reproducible(seed, threads):
         rows = tuple(wells[[PLATE, WELL, "label", "place"]].itertuples(index=False, name=None))
         inner, outer = _dealt(rows, tuple(classes), test, components, seed)
-        tried = {rate: scored(*inner, "inner", rate) for rate in rates} if len(rates) > 1 else {}
+        tried = {rate: scored(*inner, "inner", rate, own) for rate in rates} if len(rates) > 1 else {}
         best = max(tried, key=lambda rate: _goodness(tried[rate])) if tried else rates[0]
-        result = scored(*outer, "outer", best)
-    measures = {name: result[name] for name in ("macro_auroc", "balanced_accuracy", "log_loss")}
-    return {**measures, "learning_rate": best, **{f"inner_auroc_{r:g}": s["macro_auroc"] for r, s in tried.items()}}
+        result = scored(*outer, "outer", best, both)
+    return {**result, "learning_rate": best, **{f"inner_auroc_{r:g}": s["macro_auroc"] for r, s in tried.items()}}
 
 
 @lru_cache(maxsize=2)  # all poolings and fractions of a seed share its cells

@@ -69,7 +69,7 @@ def with_defaults(part: Callable[..., Any]) -> "partial[Any]":
     --------
     >>> from cellpheno.models.pooling import NoisyAnd
     >>> with_defaults(NoisyAnd).keywords
-    {'slope': 10.0}
+    {'slope': 10.0, 'threshold': 0.5}
     """
     defaults = {name: knob.default for name, knob in inspect.signature(part).parameters.items()}
     plain = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float | str)}
