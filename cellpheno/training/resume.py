@@ -26,11 +26,25 @@ class ResumePoint(pl.Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stopped = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once where a callback had ended the training already."""
+        trainer.should_stop |= self.stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Replace the file."""
+        self.stopped = trainer.should_stop
         with commit_file(self.path) as temporary:
             trainer.save_checkpoint(temporary)
+
+    def state_dict(self) -> dict[str, bool]:
+        """Whether this epoch was the last."""
+        return {"stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+        """Remember it."""
+        self.stopped = state_dict["stopped"]
 
 
 def resume_point(path: Path | None) -> Path | None:
