@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from cellpheno.components import describe
@@ -185,11 +185,13 @@ def fit_fold(
         )
         run = trainer(
             logger=logger(save_dir=folder / "log") if logger else False,
-            callbacks=[best, *(made() for made in extra.values()), *([ResumePoint(resume)] if resume else [])],
+            callbacks=[best, *(made() for made in extra.values())],
             default_root_dir=folder,
             enable_progress_bar=sys.stderr.isatty(),
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
+        if resume is not None:
+            run.callbacks.append(ResumePoint(resume))  # type: ignore[attr-defined]
         source = None if start is None else load_model(start)
         if source is not None:
             start_from(network.encoder, source.model.encoder.state_dict())

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 
 from cellpheno.plates.commit import commit_file
 
 log = logging.getLogger("cellpheno")
 
 
-class ResumePoint(pl.Callback):
-    """Save the whole state of training after each epoch: weights, optimizer, schedule, the callbacks before this one.
+class ResumePoint(Checkpoint):
+    """Save the whole state of training after each epoch: weights, optimizer, schedule, callbacks.
 
     What is drawn at random depends on the seed and the epoch or step alone (see `MILClassifier`), so a training that
     goes on from here ends with the weights of one that was never stopped, bit by bit, at the same number of CPU
     threads.
+
+    It must be the last callback: the trainer calls those that end a training late, and a `Checkpoint` after them.
 
     Parameters
     ----------
