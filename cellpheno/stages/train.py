@@ -44,6 +44,7 @@ def train(
     scheduler: Component | None,
     trainer: Component,
     logger: Component | None,
+    callbacks: Mapping[str, Component],
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
@@ -86,6 +87,8 @@ def train(
         Lightning's trainer: epochs, precision, device.
     logger : callable, optional
         Where the training curves go besides history.csv.
+    callbacks : mapping of str to callable
+        More of Lightning's callbacks, each made anew for a fold.
     engine : callable
         Where the work runs.
     label : str
@@ -109,6 +112,8 @@ def train(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
+    if whole := [name for name, made in callbacks.items() if not callable(made)]:
+        raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
@@ -124,6 +129,7 @@ def train(
         "scheduler": scheduler,
         "trainer": trainer,
         "logger": logger,
+        "callbacks": callbacks,
         "patience": patience,
         "weighted": weighted,
         "start": start,
