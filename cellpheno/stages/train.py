@@ -46,6 +46,7 @@ def train(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    junk: Sequence[str] = (),
     start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
@@ -90,6 +91,8 @@ def train(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    junk : sequence of str
+        Classes that are learned like others but are no answer: their wells stand in no score.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
@@ -105,7 +108,7 @@ def train(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
     wells = plan.usable.assign(crops=[str(crops_path(well)) for _, well in plan.usable.iterrows()])
     channels, pixel_size_um = _same_optics(plates)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
