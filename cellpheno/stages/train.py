@@ -49,6 +49,7 @@ def train(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    junk: Sequence[str] = (),
     start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
@@ -97,6 +98,8 @@ def train(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    junk : sequence of str
+        Classes that are learned like others but are no answer: their wells stand in no score.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
@@ -114,7 +117,7 @@ def train(
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
