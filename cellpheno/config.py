@@ -300,7 +300,7 @@ def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
 
 
 def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
-    top = re.split(r"[.@]", override.key)[0]
+    top = override.key.split("@")[-1].split(".")[0]  # of group@key=option it is the key that is set
     if top in ("hydra", "experiment", "preset"):
         return None
     names = parameters(step)

@@ -24,7 +24,7 @@ from cellpheno.stages.run_folder import Splits, plan_run
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import fit_fold
-from cellpheno.training.instances import Instances, Optics
+from cellpheno.training.instances import Instances, Optics, describe_instances
 
 Component = Callable[..., Any]
 
@@ -212,7 +212,7 @@ def _job(
         [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step)]
         for _, w in training.iterrows()
     ]
-    settings = {**work.keywords, "instances": [instances.step, vars(instances)]}
+    settings = {**work.keywords, "instances": describe_instances(instances)}
     key = make_key("train", settings=settings, inputs=inputs, seed=fold_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}

@@ -28,7 +28,7 @@ from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
-from cellpheno.training.instances import Cells, Instances
+from cellpheno.training.instances import Cells, Instances, describe_instances
 from cellpheno.training.resume import ResumePoint, resume_point
 
 HISTORY = "history.csv"
@@ -231,7 +231,6 @@ def fit_fold(
     first = instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1))
     parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
     parts["normalization"] = partial(type(normalization), **vars(normalization))
-    parts["instances"] = partial(type(instances), **vars(instances))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "callbacks": extra, "weighted": weighted, "best_epoch": best.epoch},
@@ -253,6 +252,7 @@ def fit_fold(
         "seed": seed,
         "threads": threads,
         "training": describe(training),
+        "instances": describe_instances(instances),
         **{name: describe(with_defaults(part)) for name, part in parts.items()},
     }
     save_model(folder, network, card)
