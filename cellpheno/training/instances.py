@@ -224,12 +224,11 @@ class Tiles(Fields):
         per_field = len(self._corners(_fields(place)[0]))
         first, last, _ = part.indices(self.count(place))
         reached = slice(first // per_field, -(-last // per_field))
-        fields = super().read(place, reached)
-        corners = self._corners(_fields(place)[0])
-        cut = [f[:, y : y + self.tile_px, x : x + self.tile_px] for f in fields.pixels for y, x in corners]
+        images, corners = super().pixels(place, reached), self._corners(_fields(place)[0])
+        cut = [image[:, y : y + self.tile_px, x : x + self.tile_px] for image in images for y, x in corners]
         here = slice(first - reached.start * per_field, last - reached.start * per_field)
-        site = np.repeat(fields.site, per_field)[here]
-        number = np.tile(np.arange(1, per_field + 1, dtype=np.int32), len(fields.site))[here]
+        site = np.repeat(np.array([f.site for f in _fields(place)[reached]], np.int32), per_field)[here]
+        number = np.tile(np.arange(1, per_field + 1, dtype=np.int32), len(images))[here]
         return Crops(np.stack(cut[here]), site, number, np.zeros(len(site), bool))
 
     def _corners(self, field: Field) -> list[tuple[int, int]]:
