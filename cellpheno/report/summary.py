@@ -62,7 +62,8 @@ def standing(run: Run) -> list[str]:
         words = [f"{contestant_label(contestant)} {_told(rows[contestant])}" for contestant in told]
         chance = chance_of(name, len(run.answers))
         words += [f"guessing {number(chance)}"] if chance is not None else []
-        where = f"{metric(name).label.capitalize()}, split {split_label(str(split))}"
+        label = metric(name).label
+        where = f"{label[0].upper()}{label[1:]}, split {split_label(str(split))}"
         sentences.append(f"{where}: {', '.join(words)}.")
     return sentences
 
