@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
     def forward(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance features (N, d) to bag features (B, d)."""
-        return bag_sum(features * self.weights(features, bag, n_bags)[:, None], bag, n_bags)
+        return self.finish(self.collect(features, bag, n_bags))
 
     def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Attention (N,) of each instance in its bag, from features (N, d)."""
@@ -93,7 +93,7 @@ class GatedAttention(nn.Module):
 
     def forward(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance features (N, d) to bag features (B, d)."""
-        return bag_sum(features * self.weights(features, bag, n_bags)[:, None], bag, n_bags)
+        return self.finish(self.collect(features, bag, n_bags))
 
     def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Attention (N,) of each instance in its bag, from features (N, d)."""
