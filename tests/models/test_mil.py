@@ -57,11 +57,6 @@ def test_a_bag_logit_is_the_weighted_mean_of_its_instances_logits():
     torch.testing.assert_close(bag_sum(weights[:, None] * out.instance_logits, bag, 3), out.logits)
 
 
-def test_weights_are_not_computed_in_training():
-    instances, bag, _ = batch()
-    assert classifier(GatedAttention).train()(instances, bag, 3).instance_weights is None
-
-
 def test_score_poolings_learn_from_both_losses():
     model, (instances, bag, labels) = classifier(NoisyAnd).eval(), batch()
     out = model(instances, bag, 3)

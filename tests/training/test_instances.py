@@ -90,7 +90,7 @@ def trained_on_fields(fields, recipe, trainer_of, tmp_path_factory):
     table, _ = fields
     limits = plate_limits(table, PlatePercentiles(), seed=0, instances=Fields())
     about = {"classes": ["bright", "plain"], "channels": ("a", "b"), "limits": limits, "instances": Fields()}
-    parts = {"encoder": partial(KrausNet, shrink=1, pooled=False), "pooling": NoisyAnd, "trainer": trainer_of(30)}
+    parts = {"encoder": partial(KrausNet, shrink=1, pooled=False), "pooling": NoisyAnd, "trainer": trainer_of(12)}
     data = partial(PlateDataModule, cells_per_bag=2, patch_px=96, bags_per_batch=3)
     folder = tmp_path_factory.mktemp("field model")
     return recipe.fit(table, table.iloc[:0], folder, data=data, **about, **parts), limits
