@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AND, NONE = "|", "(none)"
-ONE, SEVERAL = "one a well", "several a well"  # kinds of classes, as a run's classes.csv tells them
+ONE, SEVERAL, JUNK = "one a well", "several a well", "junk"  # kinds of classes, as a run's classes.csv tells them
 
 
 def label_parts(label: str, multilabel: bool) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cellpheno.components import build, resolve
@@ -81,15 +81,17 @@ def compose_step(step: str, *overrides: str, config_dir: Path | None = None) -> 
 
 
 def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
-    typed = [parse(text) for text in overrides]
+    typed = [o for o in map(parse, overrides) if (o.key, o.value) != ("experiment", "null")]
     searchpath = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     groups = config_groups(config_dir)
     unknown = [fault for o in typed if (fault := group_fault(o, groups))]
-    chosen = [str(o) for o in typed if o.key.split("@")[0] in groups and not group_fault(o, groups)]
-    base = _compose(step, [*searchpath, *chosen])
+    left_out = [o.key for o in typed if o.key in groups and o.value == "null"]  # Hydra itself cannot choose null
+    picked = [o for o in typed if o.key.split("@")[0] in groups and not group_fault(o, groups)]
+    chosen = [f"~{o.key}" if o.key in left_out else str(o) for o in picked]
+    base = _compose(step, [*searchpath, *chosen], left_out)
     _raise([*unknown, *(fault for o in typed if (fault := _key_fault(step, o, base, groups)))])
     settings = [str(_as_text(step, o, base)) for o in typed if o.key.split("@")[0] not in groups]
-    return _compose(step, [*searchpath, *chosen, *settings])
+    return _compose(step, [*searchpath, *chosen, *settings], left_out)
 
 
 def _own_keys(step: str, whole: DictConfig) -> DictConfig:
@@ -298,7 +300,7 @@ def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
 
 
 def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
-    top = re.split(r"[.@]", override.key)[0]
+    top = override.key.split("@")[-1].split(".")[0]  # of group@key=option it is the key that is set
     if top in ("hydra", "experiment", "preset"):
         return None
     names = parameters(step)
@@ -347,14 +349,17 @@ def _as_text(step: str, override: Override, base: DictConfig) -> Override:
     return override._replace(value=quoted(override.value))
 
 
-def _compose(step: str, overrides: Sequence[str]) -> DictConfig:
+def _compose(step: str, overrides: Sequence[str], left_out: Iterable[str] = ()) -> DictConfig:
     if not (CONF / f"{step}.yaml").is_file():
         raise ConfigError(f"no step {step!r}{nearest(step, [p.stem for p in CONF.glob('*.yaml')])}")
     try:
         with initialize_config_module("cellpheno.conf", version_base="1.3"):
-            return compose(step, list(overrides))
+            composed = compose(step, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(str(error).strip()) from error
+    with open_dict(composed):
+        composed.update(dict.fromkeys(left_out))
+    return composed
 
 
 def _is_node(value: Any) -> bool:

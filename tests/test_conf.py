@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from cellpheno.components import build, resolve
 from cellpheno.config import CONF, check, config_groups, load_config, parameters, step_function
 
 WHOLE = {"experiment", "preset"}  # groups that set keys of others
-OPTIONS = [(group, option) for group, options in config_groups().items() for option in options if group not in WHOLE]
+ABSENT = {("logger", name) for name in ("tensorboard", "mlflow", "wandb") if find_spec(name) is None}
+OPTIONS = [
+    (group, option)
+    for group, options in config_groups().items()
+    for option in options
+    if group not in WHOLE and (group, option) not in ABSENT  # tests/training/test_loggers.py: these are refused
+]
 EXPERIMENTS = config_groups()["experiment"]
 NEEDED = ["plate=P1.zarr", "folder=raw"]
 EXTRA = {  # options that need a value that only a user can give
@@ -72,8 +79,6 @@ def test_every_option_composes_and_passes_the_check(group, option):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}-{o}" for g, o in OPTIONS])
 def test_every_option_can_be_made(group, option):
-    if option == "tensorboard":
-        pytest.importorskip("tensorboard", reason="needs: pip install cellpheno[tensorboard]")
     build(OmegaConf.to_container(compose(group, option)[group]))
 
 

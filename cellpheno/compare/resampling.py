@@ -34,6 +34,8 @@ class Contest(NamedTuple):
     truth: Ints | Flags  # (n,) index of the class; (n, K) whether a well has it, where it may have several
     logits: dict[str, Floats]  # contestant: (n, K)
     unit: Ints  # (n,) index of the resampled unit
+    classes: list[str]  # K of them, without junk
+    n_junk: int  # wells left out, since their class is junk
 
 
 class Resamples(NamedTuple):
@@ -47,7 +49,13 @@ class Resamples(NamedTuple):
     note: str
 
 
-def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str, multilabel: bool = False) -> list[Contest]:
+def contests(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    unit: str,
+    multilabel: bool = False,
+    junk: Sequence[str] = (),
+) -> list[Contest]:
     """Take the out-of-fold predictions apart by split, and see that contestants were scored on the same wells."""
     rows = predictions[predictions["role"] == OUT_OF_FOLD]
     unknown = unknown_classes(rows["true"], classes, multilabel)
@@ -56,8 +64,11 @@ def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str, multi
         faults.append(f"unit {unit!r}: wanted 'well' or a column of the predictions, such as 'Metadata_Plate'")
     if faults or rows.empty:
         raise InputError(*(sorted(faults) or ["predictions: no row of the role out_of_fold to score"]))
-    means = mean_over_repeats(rows, classes)
-    columns = [f"logit_{name}" for name in classes]
+    is_junk = rows["true"].isin(list(junk))
+    n_junk = rows[is_junk].drop_duplicates(["split", *row_keys(rows.columns)]).groupby("split").size()
+    rows, answers = rows[~is_junk], [name for name in classes if name not in junk]
+    means = mean_over_repeats(rows, answers)
+    columns = [f"logit_{name}" for name in answers]  # without those of junk the rest is renormalised
     found, keys = [], row_keys(means.columns)
     for split, table in means.groupby("split", sort=True):
         logits: dict[str, Floats] = {}
@@ -76,8 +87,9 @@ def contests(predictions: pd.DataFrame, classes: Sequence[str], unit: str, multi
             names = rows[rows["split"] == split].drop_duplicates(keys)[[*keys, unit]] if unit not in keys else first
             named = first.merge(names, on=keys, how="left") if unit not in keys else first
             unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
-        held = membership(first["true"], classes, multilabel)  # (n, K)
-        found.append(Contest(str(split), held if multilabel else held.argmax(axis=1), logits, unit_of))
+        held = membership(first["true"], answers, multilabel)  # (n, K)
+        truth = held if multilabel else held.argmax(axis=1)
+        found.append(Contest(str(split), truth, logits, unit_of, answers, int(n_junk.get(split, 0))))
     return found
 
 

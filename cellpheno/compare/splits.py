@@ -6,13 +6,13 @@ With several classes a well (``multilabel``) the label is that of `cellpheno.cla
 """
 
 import difflib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellpheno.classes import label_parts, membership
+from cellpheno.compare.deals import classes_of, deal_groups, deal_sets
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
@@ -105,7 +105,7 @@ def by_well(
                 whole, group=_WHOLE, n_folds=n_folds, n_repeats=n_repeats, seed=seed, split=split, multilabel=multilabel
             )
     elif LABEL in wells:
-        counts = _held(_labelled(wells), multilabel).sum()
+        counts = classes_of(_labelled(wells)[LABEL], multilabel).sum()
         faults += [
             f"split {split}: n_folds={n_folds}, but class {name!r} has {n} wells; use n_folds={n} or fewer"
             for name, n in counts.items()
@@ -119,7 +119,7 @@ def by_well(
         rng = np.random.default_rng([seed, repeat])
         strata = [labelled[column].fillna("").astype(str).to_numpy() for column in (*tuple(stratify)[::-1], LABEL)]
         if multilabel:
-            fold = _deal_sets(_held(labelled, multilabel), list(zip(*strata, strict=True)), n_folds, rng)
+            fold = deal_sets(classes_of(labelled[LABEL], multilabel), list(zip(*strata, strict=True)), n_folds, rng)
             tables.append(_fold_table(labelled, fold, split, repeat))
             continue
         dealt = np.lexsort([rng.permutation(len(labelled)), *strata])  # class by class, stratum by stratum, shuffled
@@ -178,13 +178,13 @@ def by_group(
     if faults:
         raise InputError(*faults)
     labelled = _labelled(wells)
-    held = _held(labelled, multilabel)
+    held = classes_of(labelled[LABEL], multilabel)
     tables = []
     for repeat in range(n_repeats):
         if n_folds is None:
             fold = np.unique(labelled[group].astype(str), return_inverse=True)[1]
         else:
-            fold = _deal_groups(labelled[group], held, n_folds, np.random.default_rng([seed, repeat]))
+            fold = deal_groups(labelled[group], held, n_folds, np.random.default_rng([seed, repeat]))
         tables.append(_fold_table(labelled, fold, split, repeat))
         faults += _lacking(labelled[group], held, fold, split, repeat)
     if faults:
@@ -241,12 +241,12 @@ def inner_split(
             n = min(max(1, round(fraction * len(rows))), len(rows) - 1)
             chosen.extend(rows.index[rng.permutation(len(rows))[:n]])
         return wells.iloc[sorted(chosen)]
-    held, n_folds = _held(labelled, multilabel), max(2, round(1 / fraction))
+    held, n_folds = classes_of(labelled[LABEL], multilabel), max(2, round(1 / fraction))
     if group is None:
-        fold = _deal_sets(held, labelled[LABEL].tolist(), n_folds, rng)
+        fold = deal_sets(held, labelled[LABEL].tolist(), n_folds, rng)
     else:
         n_folds = min(n_folds, labelled[group].nunique())
-        fold = _deal_groups(labelled[group], held, n_folds, rng)
+        fold = deal_groups(labelled[group], held, n_folds, rng)
     spare = [f for f in range(n_folds) if held[fold != f].any().all() and (fold == f).any()]
     if n_folds < 2 or not spare:
         what, way = ("well", "validation=0") if group is None else ("group", "split by well")
@@ -262,53 +262,8 @@ def _labelled(wells: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(by=keys, kind="stable") if PLATE in keys and WELL in keys else rows
 
 
-def _held(labelled: pd.DataFrame, multilabel: bool) -> pd.DataFrame:
-    """Whether each well (a row) has each class (a column, sorted)."""
-    labels = labelled[LABEL].astype(str).tolist()
-    names = sorted({part for label in set(labels) for part in label_parts(label, multilabel)})
-    return pd.DataFrame(membership(labels, names, multilabel), index=labelled.index, columns=names)
-
-
 def _fold_table(labelled: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int) -> pd.DataFrame:
     return labelled[row_keys(labelled.columns)].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
-
-
-def _deal_groups(
-    groups: "pd.Series[str]", held: pd.DataFrame, n_folds: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
-    """Fold of each well: whole groups, largest first, to the fold that holds least of the group's classes."""
-    names = groups.astype(str)
-    counts = held.groupby(names, sort=True).sum()  # (groups, K)
-    sizes = names.value_counts()
-    counts = counts.iloc[rng.permutation(len(counts))]
-    counts = counts.iloc[np.argsort(-sizes[counts.index].to_numpy(), kind="stable")]
-    load = np.zeros((n_folds, counts.shape[1]))
-    fold_of: dict[str, int] = {}
-    for name, row in zip(counts.index, counts.to_numpy(np.float64), strict=True):
-        fold = min(range(n_folds), key=lambda f: (load[f] @ row, load[f].sum(), f))
-        load[fold] += row
-        fold_of[str(name)] = fold
-    return np.array([fold_of[name] for name in names], dtype=np.intp)
-
-
-def _deal_sets(
-    held: pd.DataFrame, strata: Sequence[Hashable], n_folds: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
-    """Fold of each well: the rarest class first, to the fold that holds least of it, then of the well's own stratum."""
-    table = held.to_numpy()  # (n, K)
-    place = {stratum: i for i, stratum in enumerate(dict.fromkeys(strata))}
-    code = np.array([place[stratum] for stratum in strata])
-    order, fold = rng.permutation(len(table)), np.full(len(table), -1, dtype=np.intp)
-    turn = rng.permutation(n_folds)
-    while (waiting := order[fold[order] < 0]).size:
-        left = table[waiting].sum(axis=0)
-        rarest = int(np.where(left > 0, left, len(table) + 1).argmin()) if left.any() else None
-        for i in waiting if rarest is None else waiting[table[waiting, rarest]]:
-            alike, dealt = code == code[i], [fold == f for f in turn]
-            of_class = [0 if rarest is None else int(table[own, rarest].sum()) for own in dealt]
-            counts = [(n, int((own & alike).sum()), int(own.sum())) for n, own in zip(of_class, dealt, strict=True)]
-            fold[i] = turn[min(range(n_folds), key=counts.__getitem__)]
-    return fold
 
 
 def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool) -> list[str]:
@@ -325,7 +280,7 @@ def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool)
         ]
     if LABEL in wells:
         rows = _labelled(wells)
-        held = _held(rows, multilabel)
+        held = classes_of(rows[LABEL], multilabel)
         counts = held.sum()
         if len(counts) < 2:
             found = ", ".join(f"{name!r} ({n} wells)" for name, n in counts.items()) or "no labelled well"

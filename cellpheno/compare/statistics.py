@@ -50,6 +50,7 @@ def scores(
     confidence: float = 0.95,
     seed: int,
     multilabel: bool = False,
+    junk: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Score every contestant on every split, with intervals.
 
@@ -65,14 +66,17 @@ def scores(
     seed : int
     multilabel : bool
         A well may have several classes.
+    junk : sequence of str
+        Classes that are no answer: their wells are left out, and of the others it is scored what is said of the other
+        classes, as if these were all.
 
     Returns
     -------
     DataFrame
-        ``contestant, split, metric, class, value, low, high, n, n_unit, unit, note``: the metrics of
+        ``contestant, split, metric, class, value, low, high, n, n_junk, n_unit, unit, note``: the metrics of
         `cellpheno.compare.metrics.score`, those of the whole with an empty class. Areas and average precisions are of
-        a class against the rest, and means over the classes. Without an interval ``low`` and ``high`` are nan and
-        ``note`` says why.
+        a class against the rest, and means over the classes. ``n_junk`` wells were left out. Without an interval
+        ``low`` and ``high`` are nan and ``note`` says why.
 
     Raises
     ------
@@ -80,19 +84,19 @@ def scores(
         If columns are missing, classes are unknown, or contestants of a split were scored on different wells.
     """
     rows = []
-    for contest in contests(predictions, classes, unit, multilabel):
+    for contest in contests(predictions, classes, unit, multilabel, junk):
         draws = resample(contest, unit, n_bootstrap, seed)
         for contestant, logits in contest.logits.items():
             result = score(logits, contest.truth, draws.weights)
             columns: list[tuple[str, int | None, Floats]]
             columns = [(metric, None, values) for metric, values in result.overall.items()]
             for metric, table in result.per_class.items():
-                columns += [(metric, k, table[:, k]) for k in range(len(classes))]
+                columns += [(metric, k, table[:, k]) for k in range(len(contest.classes))]
             for metric, k, values in columns:
                 low, high, note = _bounds(metric, k, values, draws, confidence)
-                row = (contestant, contest.split, metric, "" if k is None else classes[k], values[0], low, high)
-                rows.append((*row, len(contest.truth), draws.n_units, unit_name(unit), note))
-    names = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_unit", "unit", "note"]
+                row = (contestant, contest.split, metric, "" if k is None else contest.classes[k], values[0], low, high)
+                rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), note))
+    names = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_junk", "n_unit", "unit", "note"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -106,6 +110,7 @@ def differences(
     confidence: float = 0.95,
     seed: int,
     multilabel: bool = False,
+    junk: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Compare every other contestant with a reference on the same wells.
 
@@ -116,7 +121,7 @@ def differences(
 
     Parameters
     ----------
-    predictions, classes, unit, n_bootstrap, confidence, seed, multilabel
+    predictions, classes, unit, n_bootstrap, confidence, seed, multilabel, junk
         As in `scores`.
     reference : str
         A contestant.
@@ -133,7 +138,7 @@ def differences(
         As `scores`, or if the reference has no predictions in a split.
     """
     rows = []
-    for contest in contests(predictions, classes, unit, multilabel):
+    for contest in contests(predictions, classes, unit, multilabel, junk):
         if reference not in contest.logits:
             raise InputError(f"split {contest.split}: no contestant {reference!r}; there are {list(contest.logits)}")
         draws = resample(contest, unit, n_bootstrap, seed)

@@ -1,5 +1,6 @@
 """Importer for folders with a table: a row an image set, and a template that makes each channel's file name of it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +21,7 @@ def scan(
     plate: str | None = None,
     well: str | Sequence[str] = "well",
     site: str | None = None,
+    number_sites: bool = False,
     plate_column: str | None = None,
     pages: Mapping[str, int] | None = None,
     pixel_size_um: float | None = None,
@@ -42,6 +44,8 @@ def scan(
         Column of the well in any spelling, or the two columns that make it up.
     site : str, optional
         Column of the field's number; one field a well, number 1, where left out.
+    number_sites : bool
+        Where no column tells the field: number the rows of a well 1, 2, ... as they stand in the table.
     plate_column : str, optional
         Column of the barcode.
     pages : mapping of channel to page, optional
@@ -83,8 +87,11 @@ def scan(
         rows = [(number, cells) for number, cells in rows if cells[plate_column] == plate]
     wells, faults = row_wells(path, rows, own)
     found: list[dict[str, Any]] = []
+    seen: Counter[tuple[str | None, str]] = Counter()
     for (number, cells), name in zip(rows, wells, strict=True):
-        field = cells[site] if site else "1"
+        seen[cells[plate_column] if plate_column else None, name] += 1
+        running = seen[cells[plate_column] if plate_column else None, name] if number_sites else 1
+        field = cells[site] if site else str(running)
         if not (field.isascii() and field.isdecimal()):
             faults.append(f"{path}, line {number}: site {field!r}; wanted a whole number")
         files = {channel: template.format(**cells) for channel, template in planes.items()}

@@ -171,6 +171,20 @@ class Field:
                 raise DamagedInput(f"{self.path} has channels {list(here)}, its plate {list(known)}")
             return read_planes(self.path, metadata, level, [known.index(name) for name in wanted], len(known))
 
+    def shape(self, level: int = 0) -> tuple[int, int]:
+        """Height and width in pixels at a level, without reading one.
+
+        Raises
+        ------
+        InputError
+            If the level is unknown.
+        DamagedInput
+            If the metadata or files of the level are missing or damaged.
+        """
+        with _blaming(self.well, self.site):
+            height, width = open_level(self.path, image_metadata(self.path), level).shape[-2:]
+        return int(height), int(width)
+
     def labels(self, name: str) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
         """Read a label image at full size.
 

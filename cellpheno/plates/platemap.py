@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -127,6 +128,7 @@ def read_platemap(
     plate_column: str | None = None,
     columns: Mapping[str, str] | None = None,
     by_row: Mapping[str, Mapping[str, str]] | None = None,
+    by_pattern: Mapping[str, Mapping[str, str]] | None = None,
     encoding: str = "utf-8",
 ) -> pd.DataFrame:
     r"""Read a plate map.
@@ -144,6 +146,9 @@ def read_platemap(
         What to keep; all columns under their own names where left out.
     by_row : mapping of new name to {rows: value}, optional
         Columns that follow from the plate's rows, such as ``{"drug": {"A-D": "Wortmannin", "E-H": "LY294002"}}``.
+    by_pattern : mapping of new name to {column: regular expression}, optional
+        Columns that are a part of another one, the expression's first group, such as
+        ``{"week": {"plate": "(Week[0-9]+)_"}}``; every row must match.
     encoding : str
 
     Returns
@@ -176,7 +181,9 @@ def read_platemap(
     needed |= {"plate": plate_column} if plate_column else {}
     faults = column_faults(path, headings, needed | {f"column {new!r}": old for new, old in kept.items()})
     ranges, range_faults = _row_values(path, by_row or {})
-    faults += [*range_faults, *_name_faults(path, [*kept, *(by_row or {})])]
+    patterns = {new: next(iter(rule.items())) for new, rule in (by_pattern or {}).items()}
+    faults += column_faults(path, headings, {f"column {new!r}": column for new, (column, _) in patterns.items()})
+    faults += [*range_faults, *_name_faults(path, [*kept, *ranges, *patterns])]
     if any(column not in headings for column in needed.values()):
         raise PlateError(*faults)
     if plate_column and plate is not None:
@@ -188,7 +195,7 @@ def read_platemap(
         faults.append(f"{path}: no row below the heading")
     wells, well_faults = row_wells(path, rows, own)
     faults += well_faults
-    if any(old not in headings for old in kept.values()):
+    if any(old not in headings for old in [*kept.values(), *(column for column, _ in patterns.values())]):
         raise PlateError(*faults)
     read: dict[tuple[str, str], tuple[int, list[str]]] = {}
     for (number, cells), name in zip(rows, wells, strict=True):
@@ -196,14 +203,20 @@ def read_platemap(
             continue
         key = (cells[plate_column] if plate_column else str(plate), name)
         extra = [values.get(split_well(name)[0], "") for values in ranges.values()]
-        values = [cells[old] for old in kept.values()] + extra
+        parts = [re.match(pattern, cells[column]) for column, pattern in patterns.values()]
+        faults += [
+            f"{path}, line {number}: {cells[column]!r} does not match {pattern!r}, which makes {new!r}"
+            for part, (new, (column, pattern)) in zip(parts, patterns.items(), strict=True)
+            if part is None
+        ]
+        values = [cells[old] for old in kept.values()] + extra + [part[1] if part else "" for part in parts]
         before, same = read.setdefault(key, (number, values))
         if same != values:
             faults.append(f"{path}: well {name} has two rows that differ, lines {before} and {number}")
     if faults:
         raise PlateError(*faults)
     order = sorted(read, key=lambda key: (key[0], well_order(key[1])))
-    names = [PLATE, WELL, *(_metadata_name(name) for name in (*kept, *ranges))]
+    names = [PLATE, WELL, *(_metadata_name(name) for name in (*kept, *ranges, *patterns))]
     return pd.DataFrame([[*key, *read[key][1]] for key in order], columns=names, dtype="object").astype(str)
 
 

@@ -32,9 +32,14 @@ def shorten(text: str, length: int = 24) -> str:
 
 @styled
 def confusion_matrix(
-    counts: NDArray[np.int64], classes: Sequence[str], colours: Mapping[str, str], *, title: str = ""
+    counts: NDArray[np.int64],
+    classes: Sequence[str],
+    colours: Mapping[str, str],
+    *,
+    title: str = "",
+    unit: str = "wells",
 ) -> Figure:
-    """Draw wells by true (row) and predicted (column) class: the count, and its share of the row.
+    """Draw wells or cells by true (row) and predicted (column) class: the count, and its share of the row.
 
     Parameters
     ----------
@@ -42,6 +47,8 @@ def confusion_matrix(
     classes : sequence of K str
     colours : mapping of class to colour
     title : str
+    unit : str
+        What is counted.
 
     Returns
     -------
@@ -56,7 +63,7 @@ def confusion_matrix(
     for i in range(n):
         for j in range(n):
             colour = share_colour(share[i, j])
-            tip = f"{counts[i, j]} wells of {classes[i]} predicted as {classes[j]}"
+            tip = f"{counts[i, j]} {unit} of {classes[i]} predicted as {classes[j]}"
             box = Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, facecolor=colour, edgecolor="none", gid=f"{TIP}{tip}")
             axes.add_patch(box)
             ink = readable_on(colour) if counts[i, j] else MUTED

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from cellpheno.classes import SEVERAL, called_classes, label_parts
+from cellpheno.classes import JUNK, SEVERAL, called_classes, label_parts
 from cellpheno.compare.predictions import mean_over_repeats, probabilities
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -43,6 +43,11 @@ class Run(NamedTuple):
     def classes(self) -> list[str]:
         """Classes in the order of the models."""
         return [str(name).removeprefix("prob_") for name in self.predictions if str(name).startswith("prob_")]
+
+    @property
+    def answers(self) -> list[str]:
+        """The classes without junk: those that are scored."""
+        return [name for name in self.classes if self.kinds.get(name) != JUNK]
 
     @property
     def multilabel(self) -> bool:

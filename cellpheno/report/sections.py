@@ -45,7 +45,7 @@ def compared(run: Run) -> list[dict[str, Any]]:
         for name, rows in whole.groupby("metric", sort=False):
             rows = _ordered(rows).assign(contestant=lambda t: t["contestant"].map(contestant_label))
             words = metric(str(name))
-            chance = chance_of(str(name), len(run.classes))
+            chance = chance_of(str(name), len(run.answers))
             figure = forest_plot(rows, named, title=words.label, note=DIRECTION[words.better], chance=chance)
             plots.append(
                 inline_svg(figure, f"forest {split} {name}", f"{words.label} of each contestant with its interval")

@@ -9,7 +9,7 @@ import pandas as pd
 from cellpheno.compare.statistics import verdict_sentence
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
-from cellpheno.report.run import Run, records, seed_of
+from cellpheno.report.run import Run, one_row_a_well, records, seed_of
 from cellpheno.report.words import DASH, contestant_label, count, interval, metric, number, split_label
 
 FEW_WELLS = 10  # labelled wells a class below which intervals are rough
@@ -60,7 +60,7 @@ def standing(run: Run) -> list[str]:
         best = controls[:1] if metric(name).better == "lower" else controls[-1:]
         told = [contestant for contestant in in_order(rows) if contestant not in CONTROLS][:2] + best
         words = [f"{contestant_label(contestant)} {_told(rows[contestant])}" for contestant in told]
-        chance = chance_of(name, len(run.classes))
+        chance = chance_of(name, len(run.answers))
         words += [f"guessing {number(chance)}"] if chance is not None else []
         where = f"{metric(name).label.capitalize()}, split {split_label(str(split))}"
         sentences.append(f"{where}: {', '.join(words)}.")
@@ -102,7 +102,11 @@ def key_numbers(run: Run) -> list[tuple[str, str, str]]:
     if "n_cells" in wells:
         cells = wells.loc[wells["status"].isin(MEASURED), "n_cells"].fillna(0)
         numbers.append(("cells", count(cells.sum()), f"median {count(np.median(cells) if len(cells) else 0)} a well"))
-    numbers += [("classes", count(len(run.classes)), ""), ("splits", count(len(splits)), ", ".join(folds))]
+    junk = len(run.classes) - len(run.answers)
+    numbers += [
+        ("classes", count(len(run.classes)), f"{junk} of them junk" if junk else ""),
+        ("splits", count(len(splits)), ", ".join(folds)),
+    ]
     return [*numbers, ("seed", seed_of(run) or DASH, "" if seed_of(run) else "not stated in the run's folder")]
 
 
@@ -111,7 +115,7 @@ def warnings_of(run: Run) -> list[str]:
     labelled = run.labelled()
     few = ", ".join(f"{name} ({labelled.get(name, 0)})" for name in run.classes if labelled.get(name, 0) < FEW_WELLS)
     notes = [f"Few labelled wells a class: {few}. Intervals over so few wells are rough."] if few else []
-    notes += [*_position_notes(run), *_control_notes(run)]
+    notes += [*_junk_notes(run), *_position_notes(run), *_control_notes(run)]
     if run.scores is not None and "note" in run.scores:
         whole = run.scores[run.scores["class"] == ""]
         told = whole["note"].value_counts().drop("", errors="ignore")
@@ -130,12 +134,30 @@ def warnings_of(run: Run) -> list[str]:
     return notes
 
 
+def _junk_notes(run: Run) -> list[str]:
+    """Tell what junk there is: wells that stand in no score, and wells that the first contestant calls junk."""
+    junk = [name for name in run.classes if name not in run.answers]
+    if not junk:
+        return []
+    names = ", ".join(junk)
+    notes = [f"Wells of {names} are junk and stand in no score: {int(run.wells['label'].isin(junk).sum())}."]
+    first = in_order(run.predictions["contestant"])[0]
+    for split, part in run.predictions[run.predictions["contestant"] == first].groupby("split", sort=False):
+        others = one_row_a_well(part, run.classes)
+        others = others[~others["true"].isin(junk)]
+        called = others[others["pred"].isin(junk)]
+        where = f" ({', '.join(called[WELL].head(8))})" if len(called) else ""
+        told = f"{contestant_label(first)} calls {len(called)} of {len(others)} other wells junk{where}"
+        notes.append(f"{told}, split {split_label(str(split))}.")
+    return notes
+
+
 def _position_notes(run: Run) -> list[str]:
     if run.scores is None:
         return []
     name = "macro_auroc" if run.multilabel else "balanced_accuracy"
     rows = run.scores[(run.scores["contestant"] == "position") & (run.scores["metric"] == name)]
-    chance = 0.5 if run.multilabel else 1 / len(run.classes)
+    chance = 0.5 if run.multilabel else 1 / len(run.answers)
     return [
         f"Position alone scores {_told(row)} {metric(name).label} (split {split_label(row['split'])}), guessing "
         f"{number(chance)}: class and place on the plate go together, so a score may owe to the layout."

@@ -94,4 +94,8 @@ def write_svg(figure: Figure, path: Path) -> None:
     settings = {**STYLE, "svg.hashsalt": path.stem}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    path.write_text(
+        re.sub(rf"<g id=(['\"]){TIP}(.*?)\1>", r"<g><title>\2</title>", buffer.getvalue()), encoding="utf-8"
+    )

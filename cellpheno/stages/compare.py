@@ -33,6 +33,7 @@ def compare(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    junk: Sequence[str] = (),
     train_on_partial: bool = False,
     reference: str = "engineered",
     unit: str = "well",
@@ -61,6 +62,8 @@ def compare(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    junk : sequence of str
+        Classes that are learned like others but are no answer: their wells stand in no score.
     train_on_partial : bool
         Train also on wells that lost a field.
     reference : str
@@ -81,7 +84,7 @@ def compare(
             f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
             "positive, and one class a well; give dose=null or label_separator=null"
         )
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
@@ -91,7 +94,7 @@ def compare(
         cells=[input_hashes(record, "measure") for record in records],
         mil=read_record(output, "predict").get("predict", {}).get("files", {}),
         baselines=baselines,
-        settings=[plan.classes, plan.multilabel, reference, unit, n_bootstrap, dose, dose_by, seed],
+        settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
     )
     work = functools.partial(
         _compare, plan, output, mil, baselines, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by, seed=seed
@@ -116,7 +119,8 @@ def _compare(
     about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
     own = baseline_predictions(plan.usable, features, *about)
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
-    chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit, "multilabel": plan.multilabel}
+    chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
+    chance |= {"multilabel": plan.multilabel, "junk": plan.junk}
     tables = {
         "predictions": predictions,
         "scores": scores(predictions, plan.classes, **chance),
@@ -124,7 +128,7 @@ def _compare(
     }
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
-        controls = (predictions, plan.usable, plan.classes)
+        controls = (predictions, plan.usable, [name for name in plan.classes if name not in plan.junk])
         quality = assay_quality(*controls, by=by, n_bootstrap=n_bootstrap, seed=seed)
         trend = dose_trend(*controls, dose=f"Metadata_{dose}", by=by)
         tables["assay"] = pd.concat([quality, trend], ignore_index=True)

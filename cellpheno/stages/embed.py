@@ -1,4 +1,4 @@
-"""Crops to cached features: an encoder that no longer learns sees every cell once, however many trainings follow."""
+"""Crops or tiles to features: an encoder that no longer learns sees each once, however many trainings follow."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ from torch import nn
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
-from cellpheno.batch.ledger import Record, input_hashes
+from cellpheno.batch.ledger import input_hashes
 from cellpheno.components import describe
 from cellpheno.errors import InputError
 from cellpheno.images.crops import write_crops
@@ -28,7 +28,7 @@ from cellpheno.stages.well_steps import do_wells, records_after
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
 from cellpheno.training.embed import embed_well, fixed_encoder, weights_hash
-from cellpheno.training.instances import Cells, Embedded
+from cellpheno.training.instances import Embedded, Instances, describe_instances
 
 Component = Callable[..., Any]
 log = logging.getLogger("cellpheno")
@@ -44,6 +44,7 @@ class Source(NamedTuple):
 
 def embed(
     plate: Path,
+    embed_instances: Component,
     encoder: Component,
     normalization: Component,
     engine: Callable[..., Outcome],
@@ -52,12 +53,14 @@ def embed(
     start: Path | None = None,
     threads: int = 2,
 ) -> Outcome:
-    """Turn every crop into features once, with an encoder that no longer learns, and store them a well.
+    """Turn every cell or tile into features once, with an encoder that no longer learns, and store them a well.
 
     Parameters
     ----------
     plate : Path
-        The OME-Zarr plate, cropped.
+        The OME-Zarr plate; cropped, where the instances are cells.
+    embed_instances : callable
+        What is turned into features: cells or tiles.
     encoder : callable
         The network that turns a crop into features; it must come with weights, as efficientnet_lite0 does.
     normalization : callable
@@ -77,20 +80,25 @@ def embed(
     if not re.fullmatch(r"[A-Za-z0-9_-]+", embedding):
         raise InputError(f"embedding={embedding!r}: wanted letters, digits, - and _, since a folder is named by it")
     opened = open_plate(plate)
-    records = records_after(opened, "crop", wells)
-    source = _source(opened, encoder, normalization, start)
-    limits = grey_limits(_cropped(opened), source.normalization, Cells())
+    seen: Instances = embed_instances()
+    if isinstance(seen, Embedded):
+        raise InputError("embed_instances: features are made of cells or tiles, not of features")
+    records = records_after(opened, seen.step, wells)
+    source = _source(opened, seen, encoder, normalization, start)
+    limits = grey_limits(_all_wells(opened, seen), source.normalization, seen)
     kind = Embedded(embedding)
-    work = functools.partial(_embed_well, opened, kind, source, limits, threads=threads)
+    work = functools.partial(_embed_well, opened, seen, kind, source, limits, threads=threads)
     jobs = [
-        Job(well, _key(record, source, limits, threads), functools.partial(work, well))
+        Job(well, _key(input_hashes(record, seen.step), source, limits, threads), functools.partial(work, well))
         for well, record in records.items()
     ]
     serial = functools.partial(engine, workers=1)  # the network has the cores that `threads` names
     return do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
 
 
-def _source(plate: Plate, encoder: Component, normalization: Component, start: Path | None) -> Source:
+def _source(
+    plate: Plate, instances: Instances, encoder: Component, normalization: Component, start: Path | None
+) -> Source:
     """The encoder with its weights: its own, or those of a trained model."""
     if start is None:
         try:
@@ -101,35 +109,36 @@ def _source(plate: Plate, encoder: Component, normalization: Component, start: P
             raise InputError(str(error)) from error
         parts = {"encoder": encoder, "normalization": normalization}
         about = {name: describe(with_defaults(part)) for name, part in parts.items()}
+        about["instances"] = describe_instances(instances)
         return Source(network, normalization(), {**about, "weights_sha256": weights_hash(network), "start": None})
     model, card = load_model(start)
-    check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um, **_crops_of(plate))
+    check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um, **_pictures_of(plate, instances))
     log.info("embed: encoder and normalisation of %s", start)
     about = {"encoder": card["encoder"], "normalization": card["normalization"], "start": card["weights_sha256"]}
-    about["weights_sha256"] = weights_hash(model.encoder)
+    about |= {"weights_sha256": weights_hash(model.encoder), "instances": describe_instances(instances)}
     return Source(model.encoder, build(card["normalization"])(), about)
 
 
-def _crops_of(plate: Plate) -> dict[str, Any]:
-    """Side and dtype of the plate's crops, as a card has them; nothing where no well has a cell."""
-    for place in _cropped(plate)["place"]:
-        if Cells().count(place):
-            pixels = Cells().pixels(place, slice(0, 1))
+def _pictures_of(plate: Plate, instances: Instances) -> dict[str, Any]:
+    """Side and dtype of the plate's cells or tiles, as a card has them; nothing where no well has one."""
+    for place in _all_wells(plate, instances)["place"]:
+        if instances.count(place):
+            pixels = instances.pixels(place, slice(0, 1))
             return {"crop_px": pixels.shape[-1], "dtype": str(pixels.dtype)}
     return {}
 
 
-def _cropped(plate: Plate) -> pd.DataFrame:
-    """Well table of all cropped wells, whichever are embedded: the plate's grey levels rest on all."""
-    wells = list(records_after(plate, "crop", None))
-    places = [str(Cells().place(plate, well)) for well in wells]
+def _all_wells(plate: Plate, instances: Instances) -> pd.DataFrame:
+    """Well table of all wells, whichever are embedded: the plate's grey levels rest on all."""
+    wells = list(records_after(plate, instances.step, None))
+    places = [str(instances.place(plate, well)) for well in wells]
     return pd.DataFrame({PLATE: [plate.name] * len(wells), WELL: wells, "place": places})
 
 
-def _key(record: Record, source: Source, limits: Mapping[str, NDArray[np.float32]], threads: int) -> str:
+def _key(inputs: Sequence[str], source: Source, limits: Mapping[str, NDArray[np.float32]], threads: int) -> str:
     return make_key(
         "embed",
-        inputs=input_hashes(record, "crop"),
+        inputs=inputs,
         limits={plate: values.tolist() for plate, values in limits.items()},
         threads=threads,
         **source.about,
@@ -138,6 +147,7 @@ def _key(record: Record, source: Source, limits: Mapping[str, NDArray[np.float32
 
 def _embed_well(
     plate: Plate,
+    instances: Instances,
     embedded: Embedded,
     source: Source,
     limits: Mapping[str, NDArray[np.float32]],
@@ -145,9 +155,9 @@ def _embed_well(
     *,
     threads: int,
 ) -> Result:
-    """Encode and store the cells of one well."""
-    place, path = Cells().place(plate, well), embedded.place(plate, well)
-    features = embed_well(source.network, place, plate.name, source.normalization, limits, threads=threads)
+    """Encode and store the cells or tiles of one well."""
+    place, path = instances.place(plate, well), embedded.place(plate, well)
+    features = embed_well(source.network, instances, place, plate.name, source.normalization, limits, threads=threads)
     n, d = features.pixels.shape[:2]
     about = {"plate": plate.name, "well": well, "channels": list(plate.channels), **source.about}
     about["limits"] = limits[plate.name].tolist() if plate.name in limits else None

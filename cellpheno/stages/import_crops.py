@@ -73,6 +73,10 @@ def import_crops(
         seed=seed,
     )
     wells = sorted(set(cells[WELL]), key=well_order)
+    if stale := sorted({path.stem for path in (plate / "crops").glob("*.zarr")} - set(wells)):
+        raise InputError(
+            f"plate={plate} holds wells {', '.join(stale)} of another import; give a new folder, or empty it"
+        )
     jobs = [_job(work, well, cells[cells[WELL] == well].reset_index(drop=True)) for well in wells]
     try:
         return engine("import_crops", jobs, folder=plate, root=plate.parent)._replace(path=plate)

@@ -59,6 +59,6 @@ def _report(
     doses = None
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
-        doses = Doses(f"Metadata_{dose}", by, read_run(output).classes)
+        doses = Doses(f"Metadata_{dose}", by, read_run(output).answers)
     page = html.write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
     return Result("done", [page, *sorted((output / "class_maps").rglob("*.png"))])

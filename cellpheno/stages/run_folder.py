@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cellpheno.classes import ONE, SEVERAL
+from cellpheno.classes import JUNK, ONE, SEVERAL
 from cellpheno.compare.splits import assign_folds
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     classes: list[str]
     not_trained: frozenset[tuple[str, str]]  # labelled wells that lost a field: predicted, not trained on
     multilabel: bool  # a well may have several classes
+    junk: list[str]  # classes that are learned but are no answer to the question
 
 
 def plan_run(
@@ -36,6 +37,7 @@ def plan_run(
     seed: int,
     train_on_partial: bool,
     separator: str | None = None,
+    junk: Sequence[str] = (),
 ) -> Plan:
     """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and ``classes.csv``.
 
@@ -44,14 +46,32 @@ def plan_run(
     multilabel = separator is not None
     wells = well_table(plates, label, classes, separator)
     names = class_names(wells, classes, multilabel)
+    _check_junk(junk, names, multilabel)
     able = usable(wells)
     folds = assign_folds(able, split, seed, multilabel=multilabel)
     shared = wells.drop(columns="folder")
     write_csv(shared, output / "wells.csv")
     write_csv(folds, output / "folds.csv")
-    write_csv(pd.DataFrame({"class": names, "kind": SEVERAL if multilabel else ONE}), output / "classes.csv")
+    kinds = [JUNK if name in junk else SEVERAL if multilabel else ONE for name in names]
+    write_csv(pd.DataFrame({"class": names, "kind": kinds}), output / "classes.csv")
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
-    return Plan(wells, able, folds, names, frozenset(zip(partial[PLATE], partial[WELL], strict=True)), multilabel)
+    spared = frozenset(zip(partial[PLATE], partial[WELL], strict=True))
+    return Plan(wells, able, folds, names, spared, multilabel, list(junk))
+
+
+def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -> None:
+    """Refuse junk that is no class, that leaves no question, or that stands beside other classes in a well."""
+    faults = [
+        f"junk {name!r} is no class; the classes are {', '.join(classes)}" for name in junk if name not in classes
+    ]
+    if junk and multilabel:
+        faults.append(
+            f"junk={list(junk)} with label_separator: a well of several classes is not junk as a whole; use one"
+        )
+    if junk and len(set(classes) - set(junk)) < 2:
+        faults.append(f"junk={list(junk)} leaves fewer than two of the classes {', '.join(classes)} to tell apart")
+    if faults:
+        raise InputError(*faults)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> Path:

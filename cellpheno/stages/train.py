@@ -24,7 +24,7 @@ from cellpheno.stages.run_folder import Splits, plan_run
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import fit_fold
-from cellpheno.training.instances import Instances, Optics
+from cellpheno.training.instances import Instances, Optics, describe_instances
 
 Component = Callable[..., Any]
 
@@ -44,10 +44,12 @@ def train(
     scheduler: Component | None,
     trainer: Component,
     logger: Component | None,
+    callbacks: Mapping[str, Component],
     engine: Callable[..., Outcome],
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    junk: Sequence[str] = (),
     start: Path | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
@@ -86,6 +88,8 @@ def train(
         Lightning's trainer: epochs, precision, device.
     logger : callable, optional
         Where the training curves go besides history.csv.
+    callbacks : mapping of str to callable
+        More of Lightning's callbacks, each made anew for a fold.
     engine : callable
         Where the work runs.
     label : str
@@ -94,6 +98,8 @@ def train(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    junk : sequence of str
+        Classes that are learned like others but are no answer: their wells stand in no score.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     train_on_partial : bool
@@ -109,7 +115,9 @@ def train(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
+    if whole := [name for name, made in callbacks.items() if not callable(made)]:
+        raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
@@ -124,6 +132,7 @@ def train(
         "scheduler": scheduler,
         "trainer": trainer,
         "logger": logger,
+        "callbacks": callbacks,
         "patience": patience,
         "weighted": weighted,
         "start": start,
@@ -203,7 +212,7 @@ def _job(
         [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step)]
         for _, w in training.iterrows()
     ]
-    settings = {**work.keywords, "instances": [instances.step, vars(instances)]}
+    settings = {**work.keywords, "instances": describe_instances(instances)}
     key = make_key("train", settings=settings, inputs=inputs, seed=fold_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}

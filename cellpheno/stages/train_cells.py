@@ -13,13 +13,13 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds, inner_split
-from cellpheno.compare.statistics import scores
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import build_classifier
 from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
+from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
 from cellpheno.stages.run_folder import Splits, write_csv, write_parquet
@@ -152,9 +152,9 @@ def train_cells(
     tables = [_table(output, job.unit) for job in jobs]
     settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}
     key = make_key("train_cells", settings=settings, parts=[hash_file(path) for path in tables])
-    last = serial("train_cells", [Job("cells", key, functools.partial(_score, tables, output, **settings))])
+    last = serial("train_cells", [Job("cells", key, functools.partial(score_cells, tables, output, **settings))])
     if not last.bugs:
-        _say(output)
+        say_scores(output)
     left_out = (*found.left_out, *outcome.left_out, *last.left_out)
     return Outcome(output / "scores-cells.csv", left_out, last.bugs)
 
@@ -322,26 +322,3 @@ def set_aside(training: pd.DataFrame, fraction: float, seed: int, apart: str | N
     if wells.nunique() == 1:
         return inner_split(training, fraction, seed)
     return inner_split(training.assign(_well=wells), fraction, seed, group="_well").drop(columns="_well")
-
-
-def _score(
-    tables: Sequence[Path], output: Path, *, classes: Sequence[str], unit: str, n_bootstrap: int, seed: int
-) -> Result:
-    """All folds in one table, and their scores."""
-    predictions = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
-    told = scores(predictions, classes, unit=unit, n_bootstrap=n_bootstrap, seed=seed)
-    files = [
-        write_parquet(predictions, output / "predictions-cells.parquet"),
-        write_csv(predictions, output / "predictions-cells.csv"),
-        write_csv(told, output / "scores-cells.csv"),
-    ]
-    return Result("done", files)
-
-
-def _say(output: Path) -> None:
-    """Log the balanced accuracy of each split."""
-    table = pd.read_csv(output / "scores-cells.csv")
-    for row in table[table["metric"] == "balanced_accuracy"].to_dict("records"):
-        bounds = f"[{row['low']:.3f}, {row['high']:.3f}]" if not np.isnan(row["low"]) else f"({row['note']})"
-        told = (row["split"], row["value"], bounds, row["n"], row["n_unit"], row["unit"])
-        log.info("%s: balanced accuracy %.3f %s over %d cells, %d %ss", *told)

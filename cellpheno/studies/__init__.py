@@ -1,1 +1,1 @@
-"""Studies that train many models to answer one question."""
+"""Studies: questions about the methods themselves, asked where the truth is known."""

@@ -149,7 +149,7 @@ def summarize(table: pd.DataFrame, metric: str = "balanced_accuracy", confidence
         values = own[metric].to_numpy(float)
         mean, k = values.mean(), len(values)
         half = float(student.ppf((1 + confidence) / 2, k - 1)) * values.std(ddof=1) / np.sqrt(k) if k > 1 else np.nan
-        rows.append((arm, n, mean, max(0.0, mean - half), min(1.0, mean + half), k))
+        rows.append((arm, n, mean, *np.clip([mean - half, mean + half], 0, 1), k))
     return pd.DataFrame(rows, columns=["arm", "n", "mean", "low", "high", "n_resamples"])
 
 

@@ -1,4 +1,4 @@
-"""Crops to features by an encoder that no longer learns: once for all trainings that only need the features."""
+"""Crops or tiles to features by an encoder that no longer learns: once for all trainings that only need those."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,17 +10,19 @@ from safetensors.torch import save as dump_tensors
 from torch import nn
 
 from cellpheno.errors import DamagedInput, InputError
-from cellpheno.images.crops import Crops, n_crops, read_crops
+from cellpheno.images.crops import Crops
 from cellpheno.plates.commit import storage_is_lost
 from cellpheno.training.bags import Limits, Normalization, normalize
 from cellpheno.training.fit import reproducible
+from cellpheno.training.instances import Instances
 
 PIECE = 256  # cells that are encoded at once, so that memory does not grow with the well
 
 
 def embed_well(
     encoder: nn.Module,
-    path: Path | str,
+    instances: Instances,
+    place: Path | str,
     plate: str,
     normalization: Normalization,
     limits: Limits,
@@ -28,27 +30,29 @@ def embed_well(
     piece: int = PIECE,
     threads: int = 1,
 ) -> Crops:
-    """Encode the crops of one well, alone and in pieces of one size.
+    """Encode the cells or tiles of one well, alone and in pieces of one size.
 
     Parameters
     ----------
     encoder : nn.Module
         Crops (n, c, y, x) to features (n, d); it is put into evaluation mode.
-    path : path
-        The well's crops.
+    instances : Instances
+        What is encoded.
+    place : path
+        Where the well's instances stand.
     plate : str
     normalization : Normalization
     limits : mapping of str to ndarray of shape (1, c, 2)
         Of each plate (`cellpheno.training.bags.plate_limits`).
     piece : int
-        Cells at once.
+        Instances at once.
     threads : int
         CPU threads; part of the result, since sums round differently.
 
     Returns
     -------
     Crops
-        ``pixels`` (n, d, 1, 1), float32: a feature is a channel of a picture of one pixel. Cells in the crops' order.
+        ``pixels`` (n, d, 1, 1), float32: a feature is a channel of a picture of one pixel. Instances in their order.
 
     Raises
     ------
@@ -56,21 +60,21 @@ def embed_well(
         If the crops are lost or damaged.
     """
     encoder.eval()
-    n_cells = n_crops(path)
+    n = instances.count(place)
     parts = []
     with reproducible(0, threads), torch.inference_mode():
-        for start in range(0, max(n_cells, 1), piece):  # a well without cells: one empty piece, which has d too
-            crops = _read(path, slice(start, min(start + piece, n_cells)))
-            pixels = crops.pixels if n_cells else np.zeros((1, *crops.pixels.shape[1:]), crops.pixels.dtype)
-            instances = normalize(pixels, plate, normalization, limits)
-            features = encoder(instances.contiguous(memory_format=torch.channels_last))[: len(crops.pixels)]
+        for start in range(0, max(n, 1), piece):  # a well without cells: one empty piece, which has d too
+            crops = _read(instances, place, slice(start, min(start + piece, n)))
+            pixels = crops.pixels if n else np.zeros((1, *crops.pixels.shape[1:]), crops.pixels.dtype)
+            ready = normalize(pixels, plate, normalization, limits)
+            features = encoder(ready.contiguous(memory_format=torch.channels_last))[: len(crops.pixels)]
             parts.append(crops._replace(pixels=features[:, :, None, None].float().numpy()))
     return Crops(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _read(path: Path | str, cells: slice) -> Crops:
+def _read(instances: Instances, place: Path | str, part: slice) -> Crops:
     try:
-        return read_crops(path, cells)
+        return instances.read(place, part)
     except OSError as error:
         if storage_is_lost(error):
             raise

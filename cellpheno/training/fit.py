@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from cellpheno.classes import membership
@@ -27,7 +28,7 @@ from cellpheno.plates.commit import commit_file
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
-from cellpheno.training.instances import Cells, Instances
+from cellpheno.training.instances import Cells, Instances, describe_instances
 from cellpheno.training.resume import ResumePoint, resume_point
 
 HISTORY = "history.csv"
@@ -125,6 +126,7 @@ def fit_fold(
     resume: Path | None = None,
     start: Path | None = None,
     logger: Callable[..., Any] | None = None,
+    callbacks: Mapping[str, Callable[..., pl.Callback]] | None = None,
     patience: int | None = 8,
     threads: int = 1,
     weighted: bool = True,
@@ -148,6 +150,9 @@ def fit_fold(
     model, encoder, pooling, optimizer, scheduler, data, trainer, logger : callable
         As a config gives them: classes with their own knobs filled in. The logger gets ``save_dir``.
     augmentation : callable or None
+    callbacks : mapping of str to callable, optional
+        More of Lightning's callbacks. What one of them keeps in ``state_dict`` is there again when a training resumes;
+        weights that one makes at the end, such as an average, are not kept: the best epoch's are.
     folder : Path
         Made where missing.
     seed : int
@@ -180,7 +185,7 @@ def fit_fold(
     InputError
         If wells, classes and limits do not fit together.
     """
-    best, several = BestEpoch(patience), {"multilabel": multilabel}
+    best, several, extra = BestEpoch(patience), {"multilabel": multilabel}, dict(callbacks or {})
     model = partial(model, **several)
     with reproducible(seed, threads), quiet():
         bags = data(
@@ -204,11 +209,13 @@ def fit_fold(
         )
         run = trainer(
             logger=logger(save_dir=folder / "log") if logger else False,
-            callbacks=[best, *([ResumePoint(resume)] if resume else [])],
+            callbacks=[best, *(made() for made in extra.values())],
             default_root_dir=folder,
             enable_progress_bar=sys.stderr.isatty(),
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
+        if resume is not None:
+            run.callbacks.append(ResumePoint(resume))  # type: ignore[attr-defined]
         source = None if start is None else load_model(start)
         if source is not None:
             start_from(network.encoder, source.model.encoder.state_dict())
@@ -216,16 +223,17 @@ def fit_fold(
             run.fit(network, bags, ckpt_path=resume_point(resume), weights_only=True)
         except SystemExit as error:  # how the trainer ends on a signal
             raise Stopped("training was interrupted; what was trained so far stays") from error
+        except MisconfigurationException as error:
+            raise InputError(f"the trainer refuses its settings: {error}") from error
     network.load_state_dict(best.weights)
     labels = [*wells_train["label"], *wells_validation["label"]] if labels is None else list(labels)
     counts = membership(labels, classes, multilabel).sum(axis=0).tolist()
     first = instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1))
     parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
     parts["normalization"] = partial(type(normalization), **vars(normalization))
-    parts["instances"] = partial(type(instances), **vars(instances))
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
-        **{"trainer": trainer, "weighted": weighted, "best_epoch": best.epoch},
+        **{"trainer": trainer, "callbacks": extra, "weighted": weighted, "best_epoch": best.epoch},
         "n_wells": len(bags.train.wells[[PLATE, WELL]].drop_duplicates()),
         "start": source and source.card["weights_sha256"],
     }
@@ -244,6 +252,7 @@ def fit_fold(
         "seed": seed,
         "threads": threads,
         "training": describe(training),
+        "instances": describe_instances(instances),
         **{name: describe(with_defaults(part)) for name, part in parts.items()},
     }
     save_model(folder, network, card)

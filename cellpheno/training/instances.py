@@ -11,6 +11,7 @@ Each kind offers the same, so that bags, training and prediction need not know w
 - ``sample(place)``: some pixels (n, c, y, x) from which grey levels are estimated.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.components import describe
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, n_crops, read_attributes, read_crops, read_pixels
 from cellpheno.plates.plate import Field, Plate, open_plate
@@ -178,6 +180,76 @@ class Fields:
     def sample(self, place: Place) -> NDArray[Any]:
         """Every fourth pixel in y and in x of the first four fields."""
         return self.pixels(place, slice(0, 4))[..., ::4, ::4]
+
+
+@dataclass(frozen=True)
+class Tiles(Fields):
+    """Squares that tile the fields of a well, as instances like cells: nothing is segmented.
+
+    The squares stand in the middle of the field; what is left over at its borders is not seen. Object numbers count
+    the tiles of a field row by row, from 1.
+
+    Parameters
+    ----------
+    level : int
+        Level of the image pyramid.
+    tile_px : int
+        Side of a tile, in pixels of that level.
+
+    Examples
+    --------
+    >>> Tiles(tile_px=64).step
+    'import_plate'
+    """
+
+    tile_px: int = 128
+
+    def count(self, place: Place) -> int:
+        """Count the tiles of all fields."""
+        fields = _fields(place)
+        return len(fields) * len(self._corners(fields[0])) if fields else 0
+
+    def pixels(self, place: Place, part: slice) -> NDArray[Any]:
+        """Pixels (n, c, tile_px, tile_px) of some tiles, field by field."""
+        return self.read(place, part).pixels
+
+    def read(self, place: Place, part: slice) -> Crops:
+        """Some tiles with their keys.
+
+        Raises
+        ------
+        InputError
+            If the fields differ in size, or are smaller than a tile.
+        """
+        per_field = len(self._corners(_fields(place)[0]))
+        first, last, _ = part.indices(self.count(place))
+        reached = slice(first // per_field, -(-last // per_field))
+        fields = super().read(place, reached)
+        corners = self._corners(_fields(place)[0])
+        cut = [f[:, y : y + self.tile_px, x : x + self.tile_px] for f in fields.pixels for y, x in corners]
+        here = slice(first - reached.start * per_field, last - reached.start * per_field)
+        site = np.repeat(fields.site, per_field)[here]
+        number = np.tile(np.arange(1, per_field + 1, dtype=np.int32), len(fields.site))[here]
+        return Crops(np.stack(cut[here]), site, number, np.zeros(len(site), bool))
+
+    def _corners(self, field: Field) -> list[tuple[int, int]]:
+        height, width = field.shape(self.level)
+        if min(height, width) < self.tile_px:
+            raise InputError(f"{field.path}: {height} x {width} pixels at level {self.level}, tile_px={self.tile_px}")
+        y, x = ((n % self.tile_px // 2, n // self.tile_px) for n in (height, width))
+        return [(y[0] + i * self.tile_px, x[0] + j * self.tile_px) for i in range(y[1]) for j in range(x[1])]
+
+
+def describe_instances(instances: Instances) -> dict[str, Any]:
+    """The kind and its knobs as plain data, as on a card.
+
+    Examples
+    --------
+    >>> describe_instances(Fields(level=1))
+    {'_target_': 'cellpheno.training.instances.Fields', '_partial_': True, 'level': 1}
+    """
+    made: dict[str, Any] = describe(functools.partial(type(instances), **vars(instances)))
+    return made
 
 
 def _fields(place: Place) -> tuple[Field, ...]:

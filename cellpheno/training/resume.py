@@ -5,18 +5,21 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 
 from cellpheno.plates.commit import commit_file
 
 log = logging.getLogger("cellpheno")
 
 
-class ResumePoint(pl.Callback):
-    """Save the whole state of training after each epoch: weights, optimizer, schedule, the callbacks before this one.
+class ResumePoint(Checkpoint):
+    """Save the whole state of training after each epoch: weights, optimizer, schedule, callbacks.
 
     What is drawn at random depends on the seed and the epoch or step alone (see `MILClassifier`), so a training that
     goes on from here ends with the weights of one that was never stopped, bit by bit, at the same number of CPU
     threads.
+
+    It must be the last callback: the trainer calls those that end a training late, and a `Checkpoint` after them.
 
     Parameters
     ----------
@@ -26,11 +29,25 @@ class ResumePoint(pl.Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.stopped = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End at once where a callback had ended the training already."""
+        trainer.should_stop |= self.stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Replace the file."""
+        self.stopped = trainer.should_stop
         with commit_file(self.path) as temporary:
             trainer.save_checkpoint(temporary)
+
+    def state_dict(self) -> dict[str, bool]:
+        """Whether this epoch was the last."""
+        return {"stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, bool]) -> None:
+        """Remember it."""
+        self.stopped = state_dict["stopped"]
 
 
 def resume_point(path: Path | None) -> Path | None:

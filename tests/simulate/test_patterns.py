@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cellpheno.simulate.patterns import PATTERNS
+from cellpheno.simulate.patterns import PATTERNS, localize
+from cellpheno.simulate.request import phenotype_faults
 
 UM = 0.6
 
@@ -72,3 +73,36 @@ def test_spots_keep_their_places(dish):
     other = PATTERNS["puncta"](cell, np.random.default_rng(1))
     assert np.array_equal(density, again)
     assert np.corrcoef(density[cell.cell], other[cell.cell])[0, 1] < 0.6
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parts"),
+    [
+        ("nuclear", {"nuclear": 1.0}),
+        (["nuclear", "membrane"], {"nuclear": 0.5, "membrane": 0.5}),
+        ({"membrane": 1, "er": 3}, {"membrane": 0.25, "er": 0.75}),
+    ],
+)
+def test_a_protein_in_several_compartments_is_shared_between_them(pattern, parts, dish):
+    cell, rng = dish[4][0], np.random.default_rng(7)
+    expected = sum(share * PATTERNS[name](cell, rng) for name, share in parts.items())
+    density = localize(pattern, cell, np.random.default_rng(7))
+    np.testing.assert_allclose(density, expected, rtol=1e-6)
+    assert density.sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("nucleus", "wanted one of cytosolic"),
+        ([], "wanted one of cytosolic"),
+        (["nuclear", "rim"], "or several as a list"),
+        (["nuclear", "nuclear"], "wanted different patterns"),
+        ({"nuclear": 1, "er": 0}, "share 0, wanted a number above 0"),
+        ({"nuclear": 1, "er": "much"}, "share 'much', wanted a number above 0"),
+    ],
+)
+def test_patterns_that_cannot_be_drawn_are_refused(pattern, found):
+    (fault,) = phenotype_faults({"control": {"pattern": pattern}}, "control")
+    assert fault.startswith("phenotypes.control.pattern=")
+    assert found in fault

@@ -205,3 +205,12 @@ def test_options_hold_every_knob_with_the_default_of_the_signature(option, tmp_p
     small = {"wells_per_class": 1, "field_px": 48, "fields": 1}
     call(tmp_path / "raw", tmp_path / "truth", **small, plate="007", seed=1, workers=0)
     assert set(pd.read_csv(tmp_path / "raw" / "platemap.csv", dtype=str)["plate"]) == {"007"}
+
+
+def test_a_label_of_several_classes_stands_in_the_plate_map_as_typed(tmp_path):
+    phenotypes = {"(none)": {"pattern": "cytosolic"}, "nuclear|er": {"pattern": ["nuclear", "er"]}}
+    about = {"wells_per_class": 1, "fields": 1, "field_px": 128, "responders": 1.0, "control": "(none)"}
+    truth = simulate_plate(tmp_path / "raw", tmp_path / "truth", phenotypes=phenotypes, **about)
+    table = pd.read_csv(tmp_path / "raw/platemap.csv", keep_default_na=False)
+    assert sorted(table["label"]) == ["(none)", "nuclear|er"]
+    assert set(truth.loc[truth["label"] == "nuclear|er", "pattern"]) == {"nuclear|er"}

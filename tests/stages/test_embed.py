@@ -17,6 +17,7 @@ from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.models.transforms import PerCrop, PlatePercentiles
 from cellpheno.training.checkpoint import save_model, with_defaults
 from cellpheno.training.embed import embed_well
+from cellpheno.training.instances import Cells
 
 EMBED = ["plate=SIM1.zarr", "threads=1", "encoder=efficientnet_lite0"]
 
@@ -52,10 +53,10 @@ def test_features_are_those_of_the_encoder_in_the_order_of_the_crops(embedded):
 def test_pieces_do_not_change_features_and_an_empty_well_has_their_number(embedded, tmp_path):
     path = wells(embedded)[0]
     encoder = SmallResNet(n_channels=3, width=8, depth=1)
-    whole, pieces = (embed_well(encoder, path, "SIM1", PerCrop(), {}, piece=piece) for piece in (256, 2))
+    whole, pieces = (embed_well(encoder, Cells(), path, "SIM1", PerCrop(), {}, piece=piece) for piece in (256, 2))
     assert pieces.pixels == pytest.approx(whole.pixels, abs=1e-5)
     write_crops(tmp_path / "empty", Crops(*(part[:0] for part in read_crops(path))))
-    assert embed_well(encoder, tmp_path / "empty", "SIM1", PerCrop(), {}).pixels.shape == (0, 32, 1, 1)
+    assert embed_well(encoder, Cells(), tmp_path / "empty", "SIM1", PerCrop(), {}).pixels.shape == (0, 32, 1, 1)
 
 
 def test_done_wells_are_skipped_and_a_lost_one_comes_back_to_the_same_bytes(embedded, fresh_copy):
@@ -101,7 +102,7 @@ def test_the_encoder_of_a_trained_model(embedded, fresh_copy):
     save_model(screen.folder / "model", model, card)
     assert screen("embed", "plate=SIM1.zarr", "threads=1", "start=model", "embedding=own", f"wells=[{well.stem}]") == 0
     found = read_crops(screen.folder / f"SIM1/features/own/{well.name}").pixels
-    assert found == pytest.approx(embed_well(model.encoder, well, "SIM1", PerCrop(), {}).pixels, abs=1e-5)
+    assert found == pytest.approx(embed_well(model.encoder, Cells(), well, "SIM1", PerCrop(), {}).pixels, abs=1e-5)
     save_model(screen.folder / "other", model, card | {"channels": ["DNA", "CellMask", "ER"]})
     assert screen("embed", "plate=SIM1.zarr", "start=other") == 2
 

@@ -97,6 +97,10 @@ def test_scores_are_those_of_scikit_learn_and_tracks_are_resampled(trained):
     assert expected > 0.9  # a disc is no ring
     assert scores.loc["balanced_accuracy", "value"] == pytest.approx(expected)
     assert scores.loc["macro_f1", "value"] == pytest.approx(f1_score(table["true"], table["pred"], average="macro"))
+    assert (
+        "cells of disc predicted as disc"
+        in (trained.folder / "runs/cells/confusion-leave_one_group_out.svg").read_text()
+    )
     assert scores.loc["balanced_accuracy", ["n", "n_unit", "unit"]].tolist() == [72, 36, "track"]
     assert set(scores.loc["recall", "class"]) == {"disc", "ring"}
     np.testing.assert_allclose(table.filter(like="prob_").sum(axis=1), 1)
@@ -162,6 +166,7 @@ def test_odd_sizes_are_refused_all_at_once_or_fitted(screen, capsys):
         ("import_crops", ["cell_images.file='x{file}'"], "none of 72 images can be read"),
         ("import_crops", ["plate=set.zarr"], "give a folder such as set"),
         ("import_crops", ["cell_images.well_by=plac"], "did you mean 'place'"),
+        ("import_crops", ["cell_images.well_by=null"], "holds wells A02, A03 of another import"),
         ("train_cells", ["plate=nowhere"], "run: cellpheno import_crops plate=nowhere"),
         ("train_cells", ["label=kin"], "its columns: file, kind, place, track"),
         ("train_cells", ["classes=[disc, square]"], "no cell has the class square"),
