@@ -45,8 +45,8 @@ class Source(NamedTuple):
 def embed(
     plate: Path,
     embed_instances: Component,
-    encoder: Component,
-    normalization: Component,
+    embed_encoder: Component,
+    embed_normalization: Component,
     engine: Callable[..., Outcome],
     wells: Sequence[str] | None = None,
     embedding: str = "default",
@@ -61,9 +61,9 @@ def embed(
         The OME-Zarr plate; cropped, where the instances are cells.
     embed_instances : callable
         What is turned into features: cells or tiles.
-    encoder : callable
-        The network that turns a crop into features; it must come with weights, as efficientnet_lite0 does.
-    normalization : callable
+    embed_encoder : callable
+        The network that turns a picture into features; it must come with weights, as efficientnet_lite0 does.
+    embed_normalization : callable
         How raw pixels become the network's input.
     engine : callable
         Where the work runs.
@@ -84,7 +84,7 @@ def embed(
     if isinstance(seen, Embedded):
         raise InputError("embed_instances: features are made of cells or tiles, not of features")
     records = records_after(opened, seen.step, wells)
-    source = _source(opened, seen, encoder, normalization, start)
+    source = _source(opened, seen, embed_encoder, embed_normalization, start)
     limits = grey_limits(_all_wells(opened, seen), source.normalization, seen)
     kind = Embedded(embedding)
     work = functools.partial(_embed_well, opened, seen, kind, source, limits, threads=threads)

@@ -36,7 +36,7 @@ def pooling_study(
     output: Path,
     poolings: Mapping[str, Component | None],
     study: Component,
-    feature_encoder: Component,
+    encoder: Component,
     model: Component,
     optimizer: Component,
     scheduler: Component | None,
@@ -61,7 +61,7 @@ def pooling_study(
         What is compared, by name; null leaves one out.
     study : callable
         How a pooling is trained and scored at one fraction.
-    feature_encoder : callable
+    encoder : callable
         What stands between cached features and the pooling.
     model : callable
         The classifier's own settings.
@@ -91,7 +91,7 @@ def pooling_study(
     wells = with_places(usable(table), plates, Embedded(embedding))
     wells = wells[(wells["label"] != "") & (wells["n_instances"] > 0)].reset_index(drop=True)
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), f"embed_{embedding}") for _, w in wells.iterrows()]
-    parts = {"encoder": feature_encoder, "model": model, "optimizer": optimizer, "scheduler": scheduler}
+    parts = {"encoder": encoder, "model": model, "optimizer": optimizer, "scheduler": scheduler}
     work = functools.partial(study, classes=names, control=control, **parts)
     jobs = []
     for number, fraction, pooling in itertools.product(range(seeds), fractions, compared):

@@ -104,7 +104,7 @@ def fixed_encoder(encoder: Callable[..., nn.Module], n_channels: int) -> nn.Modu
     if weights_hash(network) != weights_hash(built[1]):
         raise InputError(
             "the weights of this encoder are random, and features of random weights mean little: give "
-            "encoder=efficientnet_lite0 or encoder=per_channel (ImageNet's weights), or start=FOLDER of a trained model"
+            "encoder@embed_encoder=efficientnet_lite0 or per_channel (ImageNet's weights), or start=FOLDER of a model"
         )
     return network
 

@@ -19,7 +19,7 @@ from cellpheno.training.checkpoint import save_model, with_defaults
 from cellpheno.training.embed import embed_well
 from cellpheno.training.instances import Cells
 
-EMBED = ["plate=SIM1.zarr", "threads=1", "encoder=efficientnet_lite0"]
+EMBED = ["plate=SIM1.zarr", "threads=1", "encoder@embed_encoder=efficientnet_lite0"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,10 @@ def test_embeddings_stand_side_by_side(embedded, fresh_copy):
     screen = fresh_copy(embedded)
     before = screen.hashes()
     well = wells(screen)[0].stem
-    assert screen("embed", *EMBED, "embedding=per-crop", "normalization=per_crop", f"wells=[{well}]") == 0
+    assert (
+        screen("embed", *EMBED, "embedding=per-crop", "normalization@embed_normalization=per_crop", f"wells=[{well}]")
+        == 0
+    )
     record = read_record(screen.folder / "SIM1", well)
     assert record["embed_default"]["status"] == record["embed_per-crop"]["status"] == "done"
     first, second = (
@@ -109,7 +112,11 @@ def test_the_encoder_of_a_trained_model(embedded, fresh_copy):
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("encoder=small_resnet", "random"), ("embedding=a/b", "letters, digits"), ("start=nowhere", "no such file")],
+    [
+        ("encoder@embed_encoder=small_resnet", "random"),
+        ("embedding=a/b", "letters, digits"),
+        ("start=nowhere", "no such file"),
+    ],
 )
 def test_refused(embedded, capsys, override, said):
     before = embedded.hashes()
@@ -123,7 +130,7 @@ def test_damaged_crops_set_the_well_aside(embedded, fresh_copy):
     well = wells(screen)[0]
     part = next(path for path in (well / "pixels/c").rglob("*") if path.is_file())
     part.write_bytes(b"")
-    assert screen("embed", *EMBED, "normalization=per_crop", f"wells=[{well.stem}]") == 3
+    assert screen("embed", *EMBED, "normalization@embed_normalization=per_crop", f"wells=[{well.stem}]") == 3
     entry = read_record(screen.folder / "SIM1", well.stem)["embed_default"]
     assert entry["status"] == "quarantined"
     assert "crop the well again" in entry["messages"][0]

@@ -178,7 +178,7 @@ def test_a_study_of_two_poolings_by_the_command_line(cropped_screen, tmp_path, c
     shutil.copytree(cropped_screen.folder, screen.folder)
     assert screen("run", *STUDY) == 2
     assert "cellpheno embed" in capsys.readouterr().err
-    assert screen("embed", "plate=SIM1.zarr", "encoder=efficientnet_lite0", "threads=1") == 0
+    assert screen("embed", "plate=SIM1.zarr", "encoder@embed_encoder=efficientnet_lite0", "threads=1") == 0
     assert screen("run", *STUDY) == 0
     table = pd.read_csv(screen.folder / "study/pooling_study.csv")
     assert table["pooling"].tolist() == ["gated_attention", "mean"]
