@@ -33,6 +33,7 @@ def compare(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    no_leak: Sequence[str] = ("image",),
     train_on_partial: bool = False,
     reference: str = "engineered",
     unit: str = "well",
@@ -61,6 +62,8 @@ def compare(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    no_leak : sequence of str
+        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
     train_on_partial : bool
         Train also on wells that lost a field.
     reference : str
@@ -81,7 +84,7 @@ def compare(
             f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
             "positive, and one class a well; give dose=null or label_separator=null"
         )
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, no_leak)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
