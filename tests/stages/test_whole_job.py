@@ -130,7 +130,7 @@ def test_the_same_picture_on_both_sides_of_a_fold_is_refused_but_an_empty_one_is
     wells = pd.DataFrame({PLATE: "SIM1", WELL: [well.name for well in plate.wells], "folder": str(folder)})
     assert shared_images(wells) == {}
     paths = [folder / "ledger" / f"{name}.json" for name in wells[WELL]]
-    pixels = [[n for n in json.loads(p.read_text())["import_plate"]["files"] if "/0/0/c/" in n][0] for p in paths]
+    pixels = [next(n for n in json.loads(p.read_text())["import_plate"]["files"] if "/0/0/c/" in n) for p in paths]
     one = json.loads(paths[0].read_text())["import_plate"]["files"][pixels[0]]
     for path, name in zip(paths[1:], pixels[1:], strict=True):  # as if one picture had been copied to every well
         record = json.loads(path.read_text())
