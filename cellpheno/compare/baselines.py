@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
 from cellpheno.classes import membership, unknown_classes
-from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits, with_untaught
 from cellpheno.compare.splits import LABEL
+from cellpheno.compare.strict_splits import UNSCORED, training_wells
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.profiles.aggregate import COUNT
@@ -202,10 +203,12 @@ def baseline_predictions(
             of_new: list[NDArray[np.float64]] = []
             for (repeat, fold), held in _each_fold(split_folds):
                 here = table.index.isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
-                train = table[~here & ~spared & (table[LABEL] != "")]
+                train = table[training_wells(table, held) & ~spared & (table[LABEL] != "")]
                 test = pd.concat([table[here], new])
                 model_seed = zlib.crc32(f"{seed} {split} {repeat} {fold}".encode())
-                logits = baseline(train, test, classes=classes, seed=model_seed, **several)
+                taught = list(classes) if multilabel else [c for c in classes if (train[LABEL] == c).any()]
+                logits = baseline(train, test, classes=taught, seed=model_seed, **several)
+                logits = with_untaught(logits, taught, classes, len(train))
                 place: dict[str, Any] = {"repeat": repeat, "fold": fold, "role": OUT_OF_FOLD}
                 parts.append(prediction_rows(table[here], logits[: here.sum()], classes, **place, **about))
                 of_new.append(logits[here.sum() :])
@@ -216,6 +219,7 @@ def baseline_predictions(
 
 def _each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
     """Yield ((repeat, fold), held-out wells) of one split in order."""
+    folds = folds[folds["fold"] != UNSCORED]
     numbers = folds[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
     for repeat, fold in numbers.to_numpy(np.int64).tolist():
         yield (repeat, fold), folds[(folds["repeat"] == repeat) & (folds["fold"] == fold)]

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import rankdata
 
+from cellpheno.compare.predictions import probabilities
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Flags = NDArray[np.bool_]
 
-METRICS = ("balanced_accuracy", "macro_auroc", "mean_average_precision", "macro_f1", "log_loss")
-MULTILABEL_METRICS = ("mean_average_precision", "macro_auroc", "macro_f1", "log_loss")
-LOWER_IS_BETTER = frozenset({"log_loss"})
+METRICS = ("balanced_accuracy", "macro_auroc", "mean_average_precision", "macro_f1", "log_loss", "brier")
+MULTILABEL_METRICS = ("mean_average_precision", "macro_auroc", "macro_f1", "log_loss", "brier")
+LOWER_IS_BETTER = frozenset({"log_loss", "brier"})
 
 
 class Scores(NamedTuple):
@@ -27,7 +29,7 @@ class Scores(NamedTuple):
     per_class: dict[str, Floats]
 
 
-def score(logits: Floats, truth: Ints | Flags, weights: Floats) -> Scores:
+def score(logits: Floats, truth: Ints | Flags, weights: Floats, over: Flags | None = None) -> Scores:
     """All metrics for each row of weights.
 
     Parameters
@@ -37,6 +39,8 @@ def score(logits: Floats, truth: Ints | Flags, weights: Floats) -> Scores:
         The class of each well; or whether it has each class, where a well may have several.
     weights : array of shape (R, n), float
         All ones for the plain score.
+    over : array of shape (K,), bool, optional
+        Classes over which means are taken, where a split can score some only; all by default.
 
     Returns
     -------
@@ -56,17 +60,19 @@ def score(logits: Floats, truth: Ints | Flags, weights: Floats) -> Scores:
     ([0.9], [0.9583])
     """
     n_classes, odds = logits.shape[1], log_odds(logits, truth.ndim == 2)
+    over = np.ones(n_classes, dtype=bool) if over is None else over
     positive = truth_table(truth, n_classes)  # (n, K)
     ranked = {
         name: np.stack([of(odds[:, k], positive[:, k], weights) for k in range(n_classes)], axis=1)
         for name, of in (("auroc", auroc), ("average_precision", average_precision))
     }  # (R, K)
     counts = (weights @ tallies(logits, truth)).reshape(-1, 3, n_classes)
-    overall = count_metrics(counts) | {
-        "macro_auroc": ranked["auroc"].mean(axis=1),
-        "mean_average_precision": ranked["average_precision"].mean(axis=1),
-        "log_loss": weights @ log_losses(logits, truth) / weights.sum(axis=1),
+    overall = count_metrics(counts[..., over]) | {
+        "macro_auroc": ranked["auroc"][:, over].mean(axis=1),
+        "mean_average_precision": ranked["average_precision"][:, over].mean(axis=1),
     }
+    for name, losses in well_losses(logits, truth).items():
+        overall[name] = weights @ losses / weights.sum(axis=1)
     found = {"recall": recall(counts)} | ({"precision": precision(counts)} if truth.ndim == 2 else {})
     return Scores({name: overall[name] for name in metrics_for(truth)}, ranked | found)
 
@@ -123,6 +129,30 @@ def log_losses(logits: Floats, truth: Ints | Flags) -> Floats:
     else:
         losses = logsumexp(logits, axis=1) - logits[np.arange(len(truth)), truth]
     return losses
+
+
+def brier_losses(logits: Floats, truth: Ints | Flags) -> Floats:
+    """Squared error (n,) of each well's probabilities, half its sum over the classes, so from 0 to 1.
+
+    With several classes a well the mean over the K answers, each from 0 to 1 too.
+
+    References
+    ----------
+    Brier 1950, Monthly Weather Review 78, 1
+
+    Examples
+    --------
+    >>> brier_losses(np.array([[0.0, 0.0], [99.0, 0.0]]), np.array([0, 1])).tolist()
+    [0.25, 1.0]
+    """
+    wrong = probabilities(logits, truth.ndim == 2) - truth_table(truth, logits.shape[1])
+    losses: Floats = (wrong**2).mean(axis=1) if truth.ndim == 2 else (wrong**2).sum(axis=1) / 2
+    return losses
+
+
+def well_losses(logits: Floats, truth: Ints | Flags) -> dict[str, Floats]:
+    """Metrics that are a mean over wells: what each well adds (n,)."""
+    return {"log_loss": log_losses(logits, truth), "brier": brier_losses(logits, truth)}
 
 
 def log_odds(logits: Floats, multilabel: bool) -> Floats:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import expit, logsumexp, softmax
 
 from cellpheno.classes import called_classes
 from cellpheno.errors import InputError
@@ -104,6 +104,25 @@ def prior_logits(counts: Sequence[int] | NDArray[np.integer], n_wells: int, mult
     yes = np.log(np.asarray(counts) + 0.5)
     prior: NDArray[np.float64] = yes - (np.log(n_wells - np.asarray(counts) + 0.5) if multilabel else yes.mean())
     return prior
+
+
+def with_untaught(
+    logits: NDArray[np.float64], taught: Sequence[str], classes: Sequence[str], n_wells: int
+) -> NDArray[np.float64]:
+    """Logits (n, K) of all classes from those of the classes that had training wells.
+
+    A strict split can leave a fold without training wells of a class. Each such class gets the probability of half a
+    training well, as in `prior_logits`: it is not impossible, and is never called.
+
+    Examples
+    --------
+    >>> probabilities(with_untaught(np.array([[0.0, 0.0]]), ["a", "c"], ["a", "b", "c"], 9), False).round(3).tolist()
+    [[0.474, 0.053, 0.474]]
+    """
+    whole = np.empty((len(logits), len(classes)))
+    whole[:] = (logsumexp(logits, axis=1) + np.log(0.5 / max(n_wells, 1)))[:, None]
+    whole[:, [list(classes).index(name) for name in taught]] = logits
+    return whole
 
 
 def mean_over_repeats(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -144,6 +144,23 @@ def percentiles(draws: Floats, resamples: Resamples, confidence: float) -> tuple
     return float(low), float(high)
 
 
+def detectable_difference(draws: Floats, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
+    """Smallest difference that would be told from 0 with this power, given the standard error of the resamples.
+
+    Nan where all resamples agree: no difference was seen to vary.
+
+    Examples
+    --------
+    >>> many = Resamples(np.ones((1, 2)), 1000, np.full(2, 500.0), np.full(2, 500.0), 998, "")
+    >>> round(detectable_difference(np.array([-0.1, 0.1] * 500), many, 0.95), 3)  # (1.96 + 0.84) 0.1
+    0.28
+    """
+    error = float(np.std(draws[np.isfinite(draws)]))
+    if error < 1e-12:
+        return float("nan")
+    return error * float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))
+
+
 def fraction_interval(
     value: float, draws: Floats, most: float, resamples: Resamples, confidence: float
 ) -> tuple[float, float]:
@@ -173,7 +190,7 @@ def fraction_interval(
 
 def positive_interval(value: float, draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
     """Student's t on the logarithm: for losses, which are above 0 and skewed."""
-    logs = np.log(draws[np.isfinite(draws)])
+    logs = np.log(np.maximum(draws[np.isfinite(draws)], 1e-12))
     half = float(student.ppf((1 + confidence) / 2, resamples.degrees) * logs.std())
     return value * float(np.exp(-half)), value * float(np.exp(half))
 
@@ -201,7 +218,8 @@ def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -
     Hanley, McNeil 1982, Radiology 143, 29, doi:10.1148/radiology.143.1.7063747; Boyd, Eng, Page 2013,
     doi:10.1007/978-3-642-40994-3_29 (average precision as a proportion of the positives)
     """
-    own, rest = (part if k is None else part[k : k + 1] for part in (resamples.per_class, resamples.rest))
+    there = resamples.per_class > 0  # classes that a split can score
+    own, rest = (part[there] if k is None else part[k : k + 1] for part in (resamples.per_class, resamples.rest))
     if "auroc" not in metric:
         return float(len(own) ** 2 / np.sum(1 / own))
     rest = np.maximum(rest, 1.0)

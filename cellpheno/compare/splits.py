@@ -31,7 +31,8 @@ def assign_folds(
     wells : DataFrame, a row a well
         ``Metadata_Plate``, ``Metadata_Well``, ``label`` and the columns that the splits group or stratify by.
     splits : mapping of name to callable
-        `by_well` or `by_group` with their options filled in; the name goes to the column ``split``.
+        `by_well`, `by_group` or one of `cellpheno.compare.strict_splits` with their options filled in; the name goes to
+        the column ``split``.
     seed : int
     multilabel : bool
         A well may have several classes.
@@ -50,7 +51,8 @@ def assign_folds(
             faults.extend(fault for fault in error.faults if fault not in faults)
     if faults:
         raise InputError(*faults)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=FOLD_COLUMNS)
+    folds = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=FOLD_COLUMNS)
+    return folds.fillna(dict.fromkeys({"apart", "note"} & set(folds), ""))
 
 
 def by_well(
@@ -93,7 +95,7 @@ def by_well(
     >>> by_well(wells, n_folds=2, seed=0).groupby("fold").size().tolist()
     [2, 2]
     """
-    faults = _table_faults(wells, stratify, multilabel) + _number_faults(n_folds, n_repeats)
+    faults = table_faults(wells, stratify, multilabel) + _number_faults(n_folds, n_repeats)
     if OBJECT in wells:  # cells: their whole wells are dealt
         if stratify:
             faults.append(
@@ -105,7 +107,7 @@ def by_well(
                 whole, group=_WHOLE, n_folds=n_folds, n_repeats=n_repeats, seed=seed, split=split, multilabel=multilabel
             )
     elif LABEL in wells:
-        counts = classes_of(_labelled(wells)[LABEL], multilabel).sum()
+        counts = classes_of(labelled_wells(wells)[LABEL], multilabel).sum()
         faults += [
             f"split {split}: n_folds={n_folds}, but class {name!r} has {n} wells; use n_folds={n} or fewer"
             for name, n in counts.items()
@@ -113,20 +115,20 @@ def by_well(
         ]
     if faults:
         raise InputError(*faults)
-    labelled = _labelled(wells)
+    labelled = labelled_wells(wells)
     tables = []
     for repeat in range(n_repeats):
         rng = np.random.default_rng([seed, repeat])
         strata = [labelled[column].fillna("").astype(str).to_numpy() for column in (*tuple(stratify)[::-1], LABEL)]
         if multilabel:
             fold = deal_sets(classes_of(labelled[LABEL], multilabel), list(zip(*strata, strict=True)), n_folds, rng)
-            tables.append(_fold_table(labelled, fold, split, repeat))
+            tables.append(fold_table(labelled, fold, split, repeat))
             continue
         dealt = np.lexsort([rng.permutation(len(labelled)), *strata])  # class by class, stratum by stratum, shuffled
         # One deal that runs on over all strata: counts differ by one at most in a fold, a class and a stratum.
         fold = np.empty(len(dealt), dtype=np.intp)
         fold[dealt] = rng.permutation(n_folds)[np.arange(len(dealt)) % n_folds]
-        tables.append(_fold_table(labelled, fold, split, repeat))
+        tables.append(fold_table(labelled, fold, split, repeat))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -170,14 +172,14 @@ def by_group(
     >>> by_group(wells, group="Metadata_Plate", seed=0)["fold"].tolist()
     [0, 0, 1, 1]
     """
-    faults = _table_faults(wells, [group], multilabel) + _number_faults(n_folds, n_repeats)
+    faults = table_faults(wells, [group], multilabel) + _number_faults(n_folds, n_repeats)
     if n_folds is None and n_repeats > 1:
         faults.append(f"split {split}: n_repeats={n_repeats} needs n_folds; leaving one group out has one order only")
     if group in wells and LABEL in wells:
-        faults += _group_faults(_labelled(wells), group, n_folds, split)
+        faults += _group_faults(labelled_wells(wells), group, n_folds, split)
     if faults:
         raise InputError(*faults)
-    labelled = _labelled(wells)
+    labelled = labelled_wells(wells)
     held = classes_of(labelled[LABEL], multilabel)
     tables = []
     for repeat in range(n_repeats):
@@ -185,7 +187,7 @@ def by_group(
             fold = np.unique(labelled[group].astype(str), return_inverse=True)[1]
         else:
             fold = deal_groups(labelled[group], held, n_folds, np.random.default_rng([seed, repeat]))
-        tables.append(_fold_table(labelled, fold, split, repeat))
+        tables.append(fold_table(labelled, fold, split, repeat))
         faults += _lacking(labelled[group], held, fold, split, repeat)
     if faults:
         raise InputError(*faults)
@@ -229,12 +231,15 @@ def inner_split(
     >>> inner_split(wells, 0.25, seed=0)["label"].tolist()
     ['a', 'b']
     """
-    faults = _table_faults(wells, [] if group is None else [group], multilabel)
+    faults = table_faults(wells, [] if group is None else [group], multilabel)
     if not 0 < fraction <= 0.5:
         faults.append(f"validation fraction {fraction}: wanted above 0 and at most 0.5")
     if faults := [fault for fault in faults if " has one well" not in fault]:
         raise InputError(*faults)
-    labelled, rng = _labelled(wells.reset_index(drop=True)), np.random.default_rng(seed)  # the index is the position
+    labelled, rng = (
+        labelled_wells(wells.reset_index(drop=True)),
+        np.random.default_rng(seed),
+    )  # the index is the position
     if group is None and not multilabel:
         chosen: list[int] = []
         for _, rows in labelled.groupby(LABEL, sort=True):
@@ -255,18 +260,19 @@ def inner_split(
     return wells.iloc[sorted(labelled.index[fold == best])]
 
 
-def _labelled(wells: pd.DataFrame) -> pd.DataFrame:
+def labelled_wells(wells: pd.DataFrame) -> pd.DataFrame:
     """Labelled wells in one order, whatever the order they came in."""
     rows = wells[wells[LABEL].notna() & (wells[LABEL] != "")]
     keys = row_keys(rows.columns)
     return rows.sort_values(by=keys, kind="stable") if PLATE in keys and WELL in keys else rows
 
 
-def _fold_table(labelled: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int) -> pd.DataFrame:
+def fold_table(labelled: pd.DataFrame, fold: NDArray[np.intp], split: str, repeat: int) -> pd.DataFrame:
+    """Rows of the fold table for the labelled wells and their folds (n,)."""
     return labelled[row_keys(labelled.columns)].assign(split=split, repeat=repeat, fold=fold).reset_index(drop=True)
 
 
-def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool) -> list[str]:
+def table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool) -> list[str]:
     """Faults of the table of wells, whatever the split."""
     faults = []
     for column in (PLATE, WELL, LABEL, *columns):
@@ -279,7 +285,7 @@ def _table_faults(wells: pd.DataFrame, columns: Iterable[str], multilabel: bool)
             f"wells: {' '.join(map(str, key))} is listed twice" for key in double[row_keys(wells.columns)].to_numpy()
         ]
     if LABEL in wells:
-        rows = _labelled(wells)
+        rows = labelled_wells(wells)
         held = classes_of(rows[LABEL], multilabel)
         counts = held.sum()
         if len(counts) < 2:

@@ -4,29 +4,26 @@ All contestants of a split are scored on the same wells and the same resamples, 
 how the intervals are made is told in `cellpheno.compare.resampling`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
+from cellpheno.compare.calibration import calibration_error, calibration_limit
 from cellpheno.compare.metrics import (
     LOWER_IS_BETTER,
+    Flags,
     Floats,
-    auroc_rows,
-    average_precision_rows,
-    count_metrics,
-    log_losses,
-    log_odds,
     metrics_for,
     score,
-    tallies,
-    truth_table,
 )
+from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
     contests,
+    detectable_difference,
     fraction_interval,
     generator,
     most_units,
@@ -36,8 +33,11 @@ from cellpheno.compare.resampling import (
     resample,
     unit_name,
 )
+from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
 from cellpheno.errors import InputError
 
+DIFFERENCE_COLUMNS = ["contestant", "reference", "split", "metric", "value", "low", "high", "p", "p_holm", "p_mcnemar"]
+DIFFERENCE_COLUMNS += ["detectable", "n", "n_unit", "unit", "verdict", "note"]
 AHEAD, BEHIND, NO_DIFFERENCE = "ahead", "behind", "no evidence of a difference"
 
 
@@ -75,8 +75,11 @@ def scores(
     DataFrame
         ``contestant, split, metric, class, value, low, high, n, n_junk, n_unit, unit, note``: the metrics of
         `cellpheno.compare.metrics.score`, those of the whole with an empty class. Areas and average precisions are of
-        a class against the rest, and means over the classes. ``n_junk`` wells were left out. Without an interval
-        ``low`` and ``high`` are nan and ``note`` says why.
+        a class against the rest, and means over the classes; where a split scores some classes only, over those, and
+        ``note`` says which are lacking. ``n_junk`` wells were left out. Without an interval ``low`` and ``high`` are
+        nan and ``note`` says why. ``calibration_error`` has no interval, since it is not 0 for perfect probabilities
+        over few wells: beside it stands ``calibration_limit``, below which 95 % of perfectly calibrated contestants
+        stay.
 
     Raises
     ------
@@ -86,16 +89,21 @@ def scores(
     rows = []
     for contest in contests(predictions, classes, unit, multilabel, junk):
         draws = resample(contest, unit, n_bootstrap, seed)
+        over, mark = scored_classes(draws), _mark(contest, draws, contest.classes)
         for contestant, logits in contest.logits.items():
-            result = score(logits, contest.truth, draws.weights)
+            result = score(logits, contest.truth, draws.weights, over)
             columns: list[tuple[str, int | None, Floats]]
             columns = [(metric, None, values) for metric, values in result.overall.items()]
             for metric, table in result.per_class.items():
                 columns += [(metric, k, table[:, k]) for k in range(len(contest.classes))]
             for metric, k, values in columns:
                 low, high, note = _bounds(metric, k, values, draws, confidence)
+                note = note or (mark if k is None or LEAKY_NOTE in mark else "")
                 row = (contestant, contest.split, metric, "" if k is None else contest.classes[k], values[0], low, high)
                 rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), note))
+            for metric, value in _calibration(contest, contestant, seed).items():
+                row = (contestant, contest.split, metric, "", value, np.nan, np.nan)
+                rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), ""))
     names = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_junk", "n_unit", "unit", "note"]
     return pd.DataFrame(rows, columns=names)
 
@@ -116,8 +124,12 @@ def differences(
 
     The interval resamples the same units for both. ``p`` is from a paired permutation test: the two contestants'
     predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos et al. 2005,
-    doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). A contestant is "ahead" or
-    "behind" only if ``p`` is below 1 - confidence and the interval leaves out zero.
+    doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is corrected for
+    the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A contestant is
+    "ahead" or "behind" only if ``p_holm`` is below 1 - confidence and the interval leaves out zero. ``p_mcnemar`` is
+    McNemar's exact test on the wells that one of the two gets right, where each well is a unit of its own and has one
+    class. ``detectable`` is the difference that would have been shown with a chance of 80 %, from the standard error
+    of the resamples.
 
     Parameters
     ----------
@@ -129,35 +141,61 @@ def differences(
     Returns
     -------
     DataFrame
-        ``contestant, reference, split, metric, value, low, high, p, n, n_unit, unit, verdict, note``; ``value`` is
-        contestant minus reference, also for ``log_loss``, where less is better.
+        ``contestant, reference, split, metric, value, low, high, p, p_holm, p_mcnemar, detectable, n, n_unit, unit,
+        verdict, note``; ``value`` is contestant minus reference, also for ``log_loss`` and ``brier``, where less is
+        better.
 
     Raises
     ------
     InputError
         As `scores`, or if the reference has no predictions in a split.
     """
-    rows = []
+    tables = []
     for contest in contests(predictions, classes, unit, multilabel, junk):
         if reference not in contest.logits:
             raise InputError(f"split {contest.split}: no contestant {reference!r}; there are {list(contest.logits)}")
         draws = resample(contest, unit, n_bootstrap, seed)
-        base = score(contest.logits[reference], contest.truth, draws.weights).overall
-        for contestant, logits in contest.logits.items():
-            if contestant == reference:
-                continue
-            own = score(logits, contest.truth, draws.weights).overall
-            swapped = _swapped(contest, logits, contest.logits[reference], n_bootstrap, seed)
-            for metric in metrics_for(contest.truth):
-                gap = own[metric] - base[metric]
-                note = no_interval(gap[1:], draws)
-                low, high = (np.nan, np.nan) if note else percentiles(gap[1:], draws, confidence)
-                p = _mid_p(swapped[metric])
-                verdict = _verdict(metric, gap[0], low, high, p, 1 - confidence)
-                row = (contestant, reference, contest.split, metric, gap[0], low, high, p)
-                rows.append((*row, len(contest.truth), draws.n_units, unit_name(unit), verdict, note))
-    names = ["contestant", "reference", "split", "metric", "value", "low", "high", "p", "n", "n_unit", "unit"]
-    return pd.DataFrame(rows, columns=[*names, "verdict", "note"])
+        others = [contestant for contestant in contest.logits if contestant != reference]
+        rows = [row for other in others for row in _compared(contest, draws, other, reference, confidence, seed)]
+        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else DIFFERENCE_COLUMNS))
+    table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
+    table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
+    table["verdict"] = [_verdict(row, 1 - confidence) for row in table.to_dict("records")]
+    return table[DIFFERENCE_COLUMNS]
+
+
+def _compared(
+    contest: Contest, draws: Resamples, contestant: str, reference: str, confidence: float, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of one contestant against the reference, a metric each."""
+    own, base = contest.logits[contestant], contest.logits[reference]
+    over = scored_classes(draws)
+    left, right = (score(logits, contest.truth, draws.weights, over).overall for logits in (own, base))
+    swapped = swapped_gaps(contest, own, base, len(draws.weights) - 1, seed, over)
+    rows = []
+    for metric in metrics_for(contest.truth):
+        gap = left[metric] - right[metric]
+        note = no_interval(gap[1:], draws)
+        low, high = (np.nan, np.nan) if note else percentiles(gap[1:], draws, confidence)
+        row: dict[str, Any] = {
+            "contestant": contestant,
+            "reference": reference,
+            "split": contest.split,
+            "metric": metric,
+        }
+        row |= {"value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
+        row["p_mcnemar"] = (
+            mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
+        )
+        row["detectable"] = np.nan if note else detectable_difference(gap[1:], draws, confidence)
+        rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note})
+    return rows
+
+
+def _wells_alone(metric: str, contest: Contest) -> bool:
+    """Whether each well is right or wrong by itself, so that McNemar's test holds."""
+    alone = len(np.unique(contest.unit)) == len(contest.unit)
+    return metric == "balanced_accuracy" and contest.truth.ndim == 1 and alone
 
 
 def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
@@ -180,14 +218,19 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
         "mean_average_precision": "mAP",
         "macro_f1": "macro F1",
         "log_loss": "log loss (less is better)",
+        "brier": "Brier score (less is better)",
     }
     metric = names.get(str(row["metric"]), str(row["metric"]).replace("_", " "))
     bounds = "[no interval]" if np.isnan(low) else f"[{_plain(low)}, {_plain(high)}]"
     units = "" if row["unit"] == "well" else f", {row['n_unit']} {row['unit']}s"
     small = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    holm_p = float(str(row.get("p_holm", p)))
+    small += f", {holm_p:.3f} by Holm" if f"{holm_p:.3f}" != f"{p:.3f}" else ""
     figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} ({small})."
     if row["verdict"] == NO_DIFFERENCE:
-        return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}"
+        least = float(str(row.get("detectable", "nan")))
+        power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
+        return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
 
 
@@ -204,41 +247,34 @@ def _bounds(
     return *fraction_interval(value, drawn, most, draws, confidence), ""
 
 
-def _swapped(contest: Contest, own: Floats, base: Floats, n_permutations: int, seed: int) -> dict[str, Floats]:
-    """Differences (1 + R,) of each metric when the two contestants are swapped unit by unit; first unswapped."""
-    rng, truth = generator(seed, "swap", contest.split), contest.truth
-    flips = rng.random((1 + n_permutations, contest.unit.max() + 1)) < 0.5
-    flips[0] = False
-    swap = flips[:, contest.unit]  # (1 + R, n)
-    n, n_classes = own.shape
-    pair = [tallies(logits, truth) for logits in (own, base)]  # (n, 3 K) each
-    moved = (swap @ (pair[1] - pair[0])).reshape(-1, 3, n_classes)
-    totals = [one.sum(axis=0).reshape(3, n_classes) for one in pair]
-    left, right = count_metrics(totals[0] + moved), count_metrics(totals[1] - moved)
-    gaps = {name: left[name] - right[name] for name in left}
-    gaps["log_loss"] = np.where(swap, -1.0, 1.0) @ (log_losses(own, truth) - log_losses(base, truth)) / n
-    positive, odds = truth_table(truth, n_classes), [log_odds(logits, truth.ndim == 2) for logits in (own, base)]
-    for name, of in (("macro_auroc", auroc_rows), ("mean_average_precision", average_precision_rows)):
-        each = []
-        for k in range(n_classes):
-            a, b = (rankdata(one[:, k]) for one in odds)
-            each.append(of(np.where(swap, b, a), positive[:, k]) - of(np.where(swap, a, b), positive[:, k]))
-        gaps[name] = np.mean(each, axis=0)
-    return gaps
+def scored_classes(draws: Resamples) -> Flags:
+    """Classes (K,) of which a split scores a well."""
+    scored: Flags = draws.per_class > 0
+    return scored
 
 
-def _mid_p(gaps: Floats) -> float:
-    """Two-sided p of the first value among all of them, ties counting half."""
-    if not np.isfinite(gaps[0]):
-        return np.nan
-    size = np.abs(gaps)
-    return float(((size > size[0] + 1e-12).mean() + (size >= size[0] - 1e-12).mean()) / 2)
+def _mark(contest: Contest, draws: Resamples, classes: Sequence[str]) -> str:
+    """Tell what a reader must know of all scores of a split: classes that are lacking, dishonest folds."""
+    over = scored_classes(draws)
+    lost = [name for name, there in zip(classes, over, strict=True) if not there]
+    marks = [LEAKY_NOTE] if contest.split.startswith(LEAKY) else []
+    if lost:
+        marks.append(f"means over {int(over.sum())} of {len(over)} classes, without {', '.join(lost)}")
+    return "; ".join(marks)
 
 
-def _verdict(metric: str, value: float, low: float, high: float, p: float, level: float) -> str:
-    if not (p < level and (low > 0 or high < 0)):
+def _calibration(contest: Contest, contestant: str, seed: int) -> dict[str, float]:
+    logits, rng = contest.logits[contestant], generator(seed, "calibration", contest.split)
+    return {
+        "calibration_error": calibration_error(logits, contest.truth),
+        "calibration_limit": calibration_limit(logits, contest.truth.ndim == 2, rng),
+    }
+
+
+def _verdict(row: Mapping[Hashable, Any], level: float) -> str:
+    if not (row["p_holm"] < level and (row["low"] > 0 or row["high"] < 0)):
         return NO_DIFFERENCE
-    better = value < 0 if metric in LOWER_IS_BETTER else value > 0
+    better = (row["value"] < 0) == (row["metric"] in LOWER_IS_BETTER)
     return AHEAD if better else BEHIND
 
 

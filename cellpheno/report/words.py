@@ -36,7 +36,13 @@ METRICS = {
     "recall": Metric("recall", "share of the wells of the class that were found", "higher"),
     "precision": Metric("precision", "share of the wells called so that are of the class", "higher"),
     "f1": Metric("F1", "harmonic mean of precision and recall", "higher"),
-    "brier": Metric("Brier score", "squared error of the probabilities", "lower"),
+    "brier": Metric("Brier score", "squared error of the probabilities, half its sum over the classes", "lower"),
+    "calibration_error": Metric(
+        "calibration error", "gap between the probability of what is called and how often it is right", "lower"
+    ),
+    "calibration_limit": Metric(
+        "calibration limit", "calibration error below which 95 % of perfectly calibrated contestants stay", ""
+    ),
     "z_prime": Metric(
         "Z′", "room between the controls in units of their spread; above 0.5 is an excellent assay", "higher"
     ),

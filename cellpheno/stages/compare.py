@@ -34,6 +34,7 @@ def compare(
     classes: Classes = None,
     label_separator: str | None = None,
     junk: Sequence[str] = (),
+    no_leak: Sequence[str] = ("image",),
     train_on_partial: bool = False,
     reference: str = "engineered",
     unit: str = "well",
@@ -64,6 +65,8 @@ def compare(
         Text between the classes of a well in several, such as "|"; null: one class a well.
     junk : sequence of str
         Classes that are learned like others but are no answer: their wells stand in no score.
+    no_leak : sequence of str
+        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
     train_on_partial : bool
         Train also on wells that lost a field.
     reference : str
@@ -84,7 +87,7 @@ def compare(
             f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
             "positive, and one class a well; give dose=null or label_separator=null"
         )
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(

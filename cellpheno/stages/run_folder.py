@@ -7,10 +7,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from cellpheno.classes import JUNK, ONE, SEVERAL
+from cellpheno.compare.leaks import IMAGE, leaks
 from cellpheno.compare.splits import assign_folds
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
+from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
 
 Splits = Mapping[str, Callable[..., pd.DataFrame]]
@@ -38,10 +40,16 @@ def plan_run(
     train_on_partial: bool,
     separator: str | None = None,
     junk: Sequence[str] = (),
+    no_leak: Sequence[str] = (),
 ) -> Plan:
     """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and ``classes.csv``.
 
     The same inputs give the same plan, so every step of a run makes it for itself.
+
+    Raises
+    ------
+    InputError
+        As `well_table` and `assign_folds`, or where something of ``no_leak`` is on both sides of a fold.
     """
     multilabel = separator is not None
     wells = well_table(plates, label, classes, separator)
@@ -49,6 +57,8 @@ def plan_run(
     _check_junk(junk, names, multilabel)
     able = usable(wells)
     folds = assign_folds(able, split, seed, multilabel=multilabel)
+    if faults := leaks(able, folds, no_leak, shared_images(able) if IMAGE in no_leak else {}):
+        raise InputError(*faults)
     shared = wells.drop(columns="folder")
     write_csv(shared, output / "wells.csv")
     write_csv(folds, output / "folds.csv")

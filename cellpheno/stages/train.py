@@ -12,6 +12,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.splits import inner_split
+from cellpheno.compare.strict_splits import UNSCORED, training_wells
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import build_classifier
@@ -51,6 +52,7 @@ def train(
     label_separator: str | None = None,
     junk: Sequence[str] = (),
     start: Path | None = None,
+    no_leak: Sequence[str] = ("image",),
     train_on_partial: bool = False,
     validation: float = 0.2,
     patience: int | None = 8,
@@ -102,6 +104,8 @@ def train(
         Classes that are learned like others but are no answer: their wells stand in no score.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
+    no_leak : sequence of str
+        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
     train_on_partial : bool
         Train also on wells that lost a field.
     validation : float
@@ -117,7 +121,7 @@ def train(
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk)
+    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
@@ -181,7 +185,7 @@ def _check_network(
 
 def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Name and held-out wells of each fold, such as ``by_well/repeat0_fold2``."""
-    groups = folds.groupby(["split", "repeat", "fold"], sort=True)
+    groups = folds[folds["fold"] != UNSCORED].groupby(["split", "repeat", "fold"], sort=True)
     return [(f"{split}/repeat{repeat}_fold{fold}", held) for (split, repeat, fold), held in groups]
 
 
@@ -204,8 +208,7 @@ def _job(
     seed: int,
     start_hash: str | None,
 ) -> Job:
-    out = pd.MultiIndex.from_frame(labelled[[PLATE, WELL]]).isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
-    training = labelled[~out].reset_index(drop=True)
+    training = labelled[training_wells(labelled, held)].reset_index(drop=True)
     fold_seed = derived_seed(seed, name)
     instances = work.keywords["instances"]
     inputs = [

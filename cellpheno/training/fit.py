@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -78,8 +78,12 @@ class BestEpoch(pl.Callback):
         self.epoch, self.loss = state_dict["epoch"], state_dict["loss"]
 
 
-def class_weights(labels: Sequence[str], classes: Sequence[str], multilabel: bool = False) -> Tensor:
+def class_weights(
+    labels: Sequence[str], classes: Sequence[str], multilabel: bool = False, untaught: Collection[str] = ()
+) -> Tensor:
     """Weights of the loss by which all classes count alike, with several classes a well yes and no of each class.
+
+    Classes that a split leaves no training well at all are ``untaught``: their weight meets no well.
 
     Returns
     -------
@@ -94,10 +98,11 @@ def class_weights(labels: Sequence[str], classes: Sequence[str], multilabel: boo
     """
     counts = membership(labels, classes, multilabel).sum(axis=0)
     if not counts.all():
-        lost = [name for name, count in zip(classes, counts, strict=True) if not count]
-        raise InputError(f"classes {lost} have no training well")
+        lost = [name for name, count in zip(classes, counts, strict=True) if not count and name not in untaught]
+        if lost:
+            raise InputError(f"classes {lost} have no training well")
     if not multilabel:
-        return torch.tensor(len(labels) / (len(classes) * counts), dtype=torch.float32)
+        return torch.tensor(len(labels) / (len(classes) * np.maximum(counts, 1)), dtype=torch.float32)
     answers = np.stack([len(labels) - counts, counts])  # (2, K); a class that all wells have has no "no" to weigh
     return torch.tensor(len(labels) / (2 * np.maximum(answers, 1)), dtype=torch.float32)
 
@@ -197,6 +202,8 @@ def fit_fold(
             instances=instances,
             **several,
         )
+        counted = membership(labels or [], classes, multilabel).sum(axis=0).tolist()
+        untaught = [name for name, n in zip(classes, counted, strict=True) if labels is not None and n == 0]
         network = build_classifier(
             *(model, encoder, pooling),
             classes=classes,
@@ -204,7 +211,9 @@ def fit_fold(
             optimizer=optimizer,
             scheduler=scheduler,
             augment=augmentation,
-            class_weights=class_weights(list(bags.train.wells["label"]), classes, multilabel) if weighted else None,
+            class_weights=class_weights(list(bags.train.wells["label"]), classes, multilabel, untaught)
+            if weighted
+            else None,
             seed=seed,
         )
         run = trainer(

@@ -236,5 +236,13 @@ def test_every_knob_stands_in_the_option_with_the_default_of_the_code(path):
 def test_there_are_as_many_options_as_were_laid_down():
     assert [path.stem for path in OPTIONS] == [
         *("cell_count", "engineered", "mean_intensity", "position"),
-        *("by_plate", "by_treatment", "by_well", "leave_one_group_out"),
+        *(
+            "by_compound_and_week",
+            "by_plate",
+            "by_treatment",
+            "by_well",
+            "column",
+            "leave_one_group_out",
+            "random_cells",
+        ),
     ]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, log_loss, recall_score, roc_auc_score
 
 from cellpheno.compare.metrics import METRICS, auroc, auroc_rows, score
 
@@ -31,6 +31,7 @@ def test_plain_scores_equal_scikit_learn(n_classes, seed):
         "macro_auroc": np.mean(own),
         "macro_f1": f1_score(truth, predicted, average="macro", zero_division=0),
         "log_loss": log_loss(truth, probabilities, labels=classes),
+        "brier": ((probabilities - np.eye(n_classes)[truth]) ** 2).sum(axis=1).mean() / 2,
     }
     assert tuple(result.overall) == METRICS
     for name, value in expected.items():
@@ -61,6 +62,23 @@ def test_auroc_is_the_chance_to_outrank():
 def test_auroc_does_not_saturate_with_the_probability():
     logits = np.array([[0.0, 800.0], [0.0, 900.0]])  # both probabilities are 1.0 in double precision
     assert score(logits, np.array([0, 1]), np.ones((1, 2))).overall["macro_auroc"][0] == 1.0
+
+
+def test_brier_of_two_classes_is_scikit_learns():
+    logits, truth, _ = draw(2, 0)
+    expected = brier_score_loss(truth, softmax(logits, axis=1)[:, 1])
+    assert score(logits, truth, np.ones((1, len(truth)))).overall["brier"][0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_means_are_over_the_classes_that_are_asked_for():
+    logits, truth, _ = draw(4, 1)
+    over = np.array([True, True, False, True])
+    here = truth != 2
+    result = score(logits[here], truth[here], np.ones((1, here.sum())), over)
+    own = [(logits[truth == k].argmax(axis=1) == k).mean() for k in (0, 1, 3)]
+    assert result.overall["balanced_accuracy"][0] == pytest.approx(np.mean(own))
+    assert result.overall["macro_auroc"][0] == pytest.approx(result.per_class["auroc"][0, over].mean())
+    assert np.isfinite([values[0] for values in result.overall.values()]).all()
 
 
 def test_a_class_without_wells_has_no_number():

@@ -49,7 +49,10 @@ def test_scores_and_report_say_mean_average_precision(several_screen):
     folder = several_screen.folder / "runs/small"
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
     whole = scores[scores["class"] == ""]
-    assert set(whole["metric"]) == {"mean_average_precision", "macro_auroc", "macro_f1", "log_loss"}
+    assert set(whole["metric"]) == {
+        *("mean_average_precision", "macro_auroc", "macro_f1", "log_loss", "brier"),
+        *("calibration_error", "calibration_limit"),
+    }
     assert set(scores[scores["class"] == "a"]["metric"]) == {"auroc", "average_precision", "recall", "precision"}
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "mAP" in page

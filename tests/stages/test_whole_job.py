@@ -6,8 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from cellpheno.batch.ledger import verify
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.plate import open_plate
+from cellpheno.stages.same_images import shared_images
 from tests.conftest import FIRST, WHOLE, Screen
 
 CONTESTANTS = {"mil", "engineered", "cell_count", "mean_intensity", "position"}
@@ -116,3 +120,26 @@ def test_a_sweep_runs_every_combination(cropped_screen, fresh_copy, pooling):
         == 0
     )
     assert len(list((screen.folder / "runs").glob("*/models/by_well/repeat0_fold0/card.json"))) == 2
+
+
+def test_the_same_picture_on_both_sides_of_a_fold_is_refused_but_an_empty_one_is_no_picture(
+    cropped_screen, fresh_copy, capsys
+):
+    screen = fresh_copy(cropped_screen)
+    folder, plate = screen.folder / "SIM1", open_plate(screen.folder / "SIM1.zarr")
+    wells = pd.DataFrame({PLATE: "SIM1", WELL: [well.name for well in plate.wells], "folder": str(folder)})
+    assert shared_images(wells) == {}
+    paths = [folder / "ledger" / f"{name}.json" for name in wells[WELL]]
+    pixels = [next(n for n in json.loads(p.read_text())["import_plate"]["files"] if "/0/0/c/" in n) for p in paths]
+    one = json.loads(paths[0].read_text())["import_plate"]["files"][pixels[0]]
+    for path, name in zip(paths[1:], pixels[1:], strict=True):  # as if one picture had been copied to every well
+        record = json.loads(path.read_text())
+        record["import_plate"]["files"][name] = one
+        path.write_text(json.dumps(record))
+    assert shared_images(wells) == {("SIM1", name): {one["sha256"]} for name in wells[WELL]}
+    assert screen.run("steps=[train]") == 2
+    told = capsys.readouterr().err
+    assert "the same picture is on both sides of fold 0" in told
+    assert "no_leak without image" in told
+    zarr.open_array(plate.wells[0].fields[0].path / "0", mode="r+")[:] = 7
+    assert shared_images(wells) == {}
