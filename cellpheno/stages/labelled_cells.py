@@ -1,8 +1,8 @@
 """Cells with labels of their own: rows of cell tables, or an annotation table, joined to the crops."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,8 +12,10 @@ from cellpheno.images.crops import read_attributes
 from cellpheno.names import CELL_KEYS, OBJECT, PLATE, SITE, WELL, parse_well, well_order
 from cellpheno.plates.plate import open_plate
 from cellpheno.plates.platemap import column_faults, read_text_table
+from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.wells import Classes
 from cellpheno.training.cells import list_cells
+from cellpheno.training.instances import Cells
 
 SHOWN = 10  # faults of one kind that are listed one by one
 
@@ -81,6 +83,19 @@ def input_hashes_of(cells: pd.DataFrame) -> list[str]:
         for folder, well in wells.itertuples(index=False)
     }
     return [known[key] for key in cells[["folder", WELL]].itertuples(index=False, name=None)]
+
+
+def about_cells(found: LabelledCells, normalization: Callable[..., Any]) -> dict[str, Any]:
+    """What `fit_fold` needs to know of cells."""
+    made = normalization()
+    optics = {"channels": found.channels, "pixel_size_um": found.pixel_size_um}
+    return {**optics, "normalization": made, "limits": grey_limits(found.wells, made, Cells())}
+
+
+def key_rows(cells: pd.DataFrame) -> dict[str, Any]:
+    """What a key must know of cells: which they are, their labels, and the hash of what their crops are read from."""
+    told = cells.assign(input=input_hashes_of(cells)).drop(columns=["place", "folder"])
+    return {str(name): values for name, values in told.astype(str).to_dict("list").items()}
 
 
 def _wells(path: Path) -> pd.DataFrame:

@@ -12,17 +12,18 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.compare.predictions import prediction_rows
-from cellpheno.compare.splits import assign_folds, inner_split
+from cellpheno.compare.splits import assign_folds
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import build_classifier
-from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
+from cellpheno.names import CELL_KEYS, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
+from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
-from cellpheno.stages.run_folder import Splits, write_csv, write_parquet
+from cellpheno.stages.run_folder import Splits, write_parquet
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import load_model
@@ -125,8 +126,8 @@ def train_cells(
     cells, names = found.cells, class_names(found.cells, classes)
     _check_request(cells, output, apart, unit, members)
     start_hash = check_parts(model, encoder, pooling, data, names, len(found.channels), start)
-    folds = _repeated(assign_folds(cells, split, seed), members)
-    _write_plan(cells, folds, output)
+    folds = repeated(assign_folds(cells, split, seed), members)
+    write_cell_plan(cells, folds, output)
     limits = grey_limits(found.wells, normalization(), Cells())
     parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
     parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger}
@@ -204,24 +205,6 @@ def check_parts(
     except (ModuleNotFoundError, RuntimeError, ValueError) as error:
         raise InputError(str(error)) from error
     return str(trained.card["weights_sha256"])
-
-
-def _repeated(folds: pd.DataFrame, members: int) -> pd.DataFrame:
-    """Fold table in which each repeat stands once a member of the ensemble."""
-    tables = [folds.assign(repeat=folds["repeat"] * members + member) for member in range(members)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _write_plan(cells: pd.DataFrame, folds: pd.DataFrame, output: Path) -> None:
-    """Write the folds of cells, and those of wells for `predict`.
-
-    A well whose cells stand in several folds has fold -1: no model may give a verdict on it.
-    """
-    write_csv(folds, output / "folds-cells.csv")
-    by_well = folds.groupby([PLATE, WELL, "split", "repeat"], sort=True)["fold"].agg(["min", "max"]).reset_index()
-    fold = by_well["min"].where(by_well["min"] == by_well["max"], -1)
-    write_csv(by_well.drop(columns=["min", "max"]).assign(fold=fold), output / "folds.csv")
-    write_csv(cells[[PLATE, WELL]].drop_duplicates(), output / "wells.csv")
 
 
 def _folds(folds: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
@@ -312,13 +295,3 @@ def train_cell_fold(
 def _others(cells: pd.DataFrame) -> list[str]:
     """Columns of a cell table that say more of a cell than which it is."""
     return [str(c) for c in cells if str(c).startswith("Metadata_") and c not in row_keys(cells.columns)]
-
-
-def set_aside(training: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:
-    """Training cells that choose the best epoch: whole values of ``apart``, else whole wells, of one well its cells."""
-    if apart is not None:
-        return inner_split(training, fraction, seed, group=apart)
-    wells = training[PLATE] + " " + training[WELL]
-    if wells.nunique() == 1:
-        return inner_split(training, fraction, seed)
-    return inner_split(training.assign(_well=wells), fraction, seed, group="_well").drop(columns="_well")

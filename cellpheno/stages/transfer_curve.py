@@ -1,7 +1,6 @@
 """The transfer curve: one command, one table, one picture of what a network trained before is worth on a new screen."""
 
 import functools
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,20 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.plates.commit import commit_file, commit_folder, hash_file
+from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.learning import learning_curve
 from cellpheno.report.palette import contestant_styles
 from cellpheno.report.svg import write_svg
-from cellpheno.seeds import derived_seed
-from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.labelled_cells import LabelledCells, input_hashes_of, labelled_cells
+from cellpheno.stages.cell_folds import set_aside
+from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
 from cellpheno.stages.run_folder import write_csv
-from cellpheno.stages.train_cells import check_parts, set_aside
+from cellpheno.stages.train_cells import check_parts
+from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.studies.simulated_cells import simulate_cells
-from cellpheno.studies.transfer import Unit, check_study, draw_examples, summarize, train_unit
-from cellpheno.training.fit import fit_fold
-from cellpheno.training.instances import Cells
+from cellpheno.studies.transfer import Unit, check_study, summarize
 
 Component = Callable[..., Any]
-Arms = Mapping[str, Mapping[str, Any]]
 ARMS: Arms = {
     "scratch": {"start": False},
     "fine_tuned": {"start": True},
@@ -159,14 +155,14 @@ def transfer_curve(
             known.cells,
             folder=start,
             classes=known_names,
-            about=_about(known, normalization),
+            about=about_cells(known, normalization),
             components=parts,
             validation=validation,
             patience=patience,
             seed=seed,
             threads=threads,
         )
-        job = Job("source", make_key("transfer_curve", source=_key(work), cells=_rows(known.cells)), work)
+        job = Job("source", make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells)), work)
         if (trained := here([job])).bugs:
             return trained
     start_hash = _check_arms(compared, {**parts, "classes": names, "n_channels": len(new.channels)}, start)
@@ -181,12 +177,12 @@ def transfer_curve(
         steps=train_steps,
         classes=names,
         output=output,
-        about=_about(new, normalization),
+        about=about_cells(new, normalization),
         components=parts,
         seed=seed,
         threads=threads,
     )
-    jobs = [_unit_job(unit, work, start_hash) for unit in units]
+    jobs = [unit_job(unit, work, start_hash) for unit in units]
     if (outcome := here(jobs)).bugs:
         return outcome
     tables = [output / "units" / f"{job.unit}.csv" for job in jobs]
@@ -223,30 +219,6 @@ def _simulate(make: Component, folder: Path, crop_px: int, seed: int, workers: i
     return Result("done", simulate_cells(make, folder, crop_px=crop_px, seed=seed, workers=workers))
 
 
-def _about(found: LabelledCells, normalization: Component) -> dict[str, Any]:
-    """What `fit_fold` needs to know of cells."""
-    made = normalization()
-    optics = {"channels": found.channels, "pixel_size_um": found.pixel_size_um}
-    return {**optics, "normalization": made, "limits": grey_limits(found.wells, made, Cells())}
-
-
-def _rows(cells: pd.DataFrame) -> dict[str, Any]:
-    """What a key must know of cells: which they are, their labels, and the hash of what their crops are read from."""
-    told = cells.assign(input=input_hashes_of(cells)).drop(columns=["place", "folder"])
-    return {str(name): values for name, values in told.astype(str).to_dict("list").items()}
-
-
-def _key(work: "functools.partial[Any]") -> dict[str, Any]:
-    """Settings of a piece of work as plain data, without places and tables."""
-    places = ("folder", "output", "pool", "held", "start", "arms", "about")
-    left = {name: value for name, value in work.keywords.items() if name not in places}
-    about = dict(work.keywords["about"])
-    limits = {plate: values.tolist() for plate, values in about.pop("limits").items()}
-    normalization = about.pop("normalization")
-    knobs = {"kind": type(normalization).__name__, **vars(normalization)}
-    return {**left, **about, "limits": limits, "normalization": knobs}
-
-
 def _check_arms(arms: Arms, parts: Mapping[str, Any], start: Path | None) -> str:
     """Build the network of every arm once, so that what does not fit is refused; returns the hash of the start."""
     assert start is not None  # `_check_source` saw to it
@@ -271,73 +243,6 @@ def _held_out(cells: pd.DataFrame, fraction: float, seed: int, apart: str | None
     if apart is None and cells[[PLATE, WELL]].drop_duplicates().shape[0] < 2:
         raise InputError("the target has one well only; give apart=COLUMN, whose values are held out whole")
     return set_aside(cells, fraction, seed, apart)
-
-
-def train_source(
-    cells: pd.DataFrame,
-    *,
-    folder: Path,
-    classes: Sequence[str],
-    about: Mapping[str, Any],
-    components: Mapping[str, Any],
-    validation: float,
-    patience: int | None,
-    seed: int,
-    threads: int,
-) -> Result:
-    """Train the first network on all cells of the source."""
-    chosen = set_aside(cells, validation, seed, None) if validation else cells.iloc[:0]
-    training = cells.drop(index=chosen.index)
-    with commit_folder(folder) as temporary:
-        fit_fold(
-            training, chosen, classes=classes, folder=temporary, seed=derived_seed(seed, "source"), threads=threads,
-            patience=patience, **about, **components,
-        )  # fmt: skip
-    return Result("done", [path for path in folder.rglob("*") if path.is_file()], (), {"n_cells": len(cells)})
-
-
-def _unit_job(unit: Unit, work: "functools.partial[Result]", start_hash: str) -> Job:
-    pool, held = work.keywords["pool"], work.keywords["held"]
-    training = draw_examples(pool, unit.n, derived_seed(work.keywords["seed"], "examples", unit.resample))
-    settings = _key(work)
-    arm = work.keywords["arms"][unit.arm]
-    start = start_hash if arm["start"] else None
-    rows = [_rows(training), _rows(held)]
-    key = make_key("transfer_curve", unit=unit.name, arm=arm, settings=settings, rows=rows, start=start)
-    own = {**work.keywords, "pool": training}
-    return Job(unit.name, key, functools.partial(work.func, unit, **own))
-
-
-def do_unit(
-    unit: Unit,
-    *,
-    pool: pd.DataFrame,
-    held: pd.DataFrame,
-    arms: Arms,
-    start: Path | None,
-    output: Path,
-    about: Mapping[str, Any],
-    components: Mapping[str, Any],
-    seed: int,
-    **settings: Any,
-) -> Result:
-    """Train and score one model of the study; the model itself is not kept."""
-    arm = dict(arms[unit.arm])
-    begins = arm.pop("start")
-    with tempfile.TemporaryDirectory() as scratch:
-        row = train_unit(
-            pool,
-            held,
-            unit=unit,
-            settings=arm,
-            start=start if begins else None,
-            folder=Path(scratch),
-            components={**components, "logger": None},
-            seed=derived_seed(seed, unit.n, unit.resample),
-            **settings,
-            **about,
-        )
-    return Result("done", [write_csv(pd.DataFrame([row]), output / "units" / f"{unit.name}.csv")])
 
 
 def _merge(tables: Sequence[Path], n_classes: int, output: Path) -> Result:

@@ -205,7 +205,7 @@ def test_annotated_cells_of_a_plate_train_and_whole_wells_are_predicted(cropped_
     few = ["trainer.max_epochs=1", "n_bootstrap=50", "split.by_well.n_folds=2", "annotations=annotated.csv"]
     assert screen("train_cells", *settings, *few, "label=kind", "pooling=mean_probability") == 3  # the ghost
     found = pd.read_parquet(screen.folder / "runs/cells/predictions-cells.parquet")
-    assert len(found) == 48
+    assert len(found) == len(table) > 40
     assert set(found["Metadata_expert"]) == {"a", "b"}
     assert (found.groupby("Metadata_Well")["fold"].nunique() == 1).all()  # whole wells are held out
     assert screen("predict", *settings[:3], "models=runs/cells", "label=null") == 0
@@ -218,7 +218,7 @@ def test_annotated_cells_of_a_plate_train_and_whole_wells_are_predicted(cropped_
     mean = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).mean(0)
     np.testing.assert_allclose(wells.iloc[0][["prob_control", "prob_nuclear"]].astype(float), mean, atol=1e-5)
     joined = found.merge(instances, on=KEYS, suffixes=("", "_well"))
-    assert len(joined) == 48
+    assert len(joined) == len(table)
     np.testing.assert_allclose(joined["logit_control"], joined["logit_control_well"], atol=1e-4)
 
 
