@@ -16,6 +16,7 @@ OPTIONS = [(group, option) for group, options in config_groups().items() for opt
 EXPERIMENTS = config_groups()["experiment"]
 NEEDED = ["plate=P1.zarr", "folder=raw"]
 EXTRA = {  # options that need a value that only a user can give
+    ("baselines", "elsewhere"): ["baselines.elsewhere.profiles.path=profiles.csv"],
     ("importer", "table"): ["importer.table=t.csv", "importer.planes={DNA: 'a-{Row}.tif'}"],
     ("split", "leave_one_group_out"): ["split.leave_one_group_out.group=Metadata_drug"],
 }

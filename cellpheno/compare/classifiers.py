@@ -53,8 +53,9 @@ def decision_values(
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> x, labels = np.array([[-1.0], [1.0]]), pd.Series(["a", "b"])
-    >>> decision_values(LogisticRegression, x, labels, np.array([[0.0]]), ["a", "b"], 0, False).round(6).tolist()
-    [[0.0, 0.0]]
+    >>> values = decision_values(LogisticRegression, x, labels, np.array([[2.0]]), ["b", "a"], 0, False)
+    >>> bool(values[0, 0] > 0), bool(values[0, 0] == -values[0, 1])
+    (True, True)
     """
     if multilabel:
         return _yes_no(classifier, x, labels, new, classes, seed)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,16 @@ from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import check_equal
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import COUNT, STATISTICS, aggregate
+from cellpheno.profiles.elsewhere import profile_files, unmatched
 from cellpheno.stages.cell_tables import cells_path
 from cellpheno.stages.image_statistics import statistics_path
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
 
 Baselines = Mapping[str, Callable[..., Any]]
+log = logging.getLogger("cellpheno")
 
 
 def compare(
@@ -105,6 +109,9 @@ def compare(
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, split_groups(split)],
+        elsewhere={
+            name: [hash_file(f) for f in profile_files(path)] for name, (path, _) in elsewhere(baselines).items()
+        },
     )
     fit = functools.partial(contest, tuning=tuning, groups=split_groups(split))
     work = functools.partial(
@@ -129,6 +136,7 @@ def _compare(
     dose_by: str | None,
     seed: int,
 ) -> Result:
+    messages = profile_messages(plan.usable, baselines)
     features = well_features(plan.usable, aggregation)
     about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
     own, tuning = fit(plan.usable, features, *about)
@@ -149,7 +157,7 @@ def _compare(
         tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
-    return Result("done", files, (), {})
+    return Result("warned" if messages else "done", files, messages, {})
 
 
 def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:
@@ -176,6 +184,23 @@ def split_groups(split: Splits) -> dict[str, str | None]:
     """
     found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
     return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}
+
+
+def elsewhere(baselines: Baselines) -> dict[str, tuple[str, Callable[[], pd.DataFrame]]]:
+    """Path and reader of each baseline whose features were made elsewhere."""
+    given = {name: inspect.signature(baseline).parameters.get("profiles") for name, baseline in baselines.items()}
+    readers = {name: parameter.default for name, parameter in given.items() if parameter and parameter.default}
+    return {name: (str(inspect.signature(read).parameters["path"].default), read) for name, read in readers.items()}
+
+
+def profile_messages(wells: pd.DataFrame, baselines: Baselines) -> list[str]:
+    """Say which wells the features made elsewhere lack; there their contestant predicts the training fold's prior."""
+    messages = []
+    for name, (path, read) in elsewhere(baselines).items():
+        if lacking := unmatched(wells, read(), path):
+            messages.append(f"{name}: {path} lacks {len(lacking)} wells, predicted by the prior: {', '.join(lacking)}")
+            log.warning("compare: %s", messages[-1])
+    return messages
 
 
 def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) -> pd.DataFrame:

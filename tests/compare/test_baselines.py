@@ -235,7 +235,7 @@ def test_every_knob_stands_in_the_option_with_the_default_of_the_code(path):
 
 def test_there_are_as_many_options_as_were_laid_down():
     assert [path.stem for path in OPTIONS] == [
-        *("cell_count", "engineered", "engineered_sphered", "image_statistics", "mean_intensity", "plate", "position"),
-        "week_position",
+        *("cell_count", "elsewhere", "engineered", "engineered_sphered", "image_statistics", "mean_intensity"),
+        *("plate", "position", "week_position"),
         *("by_plate", "by_treatment", "by_well", "leave_one_group_out"),
     ]
