@@ -32,23 +32,33 @@ def configurations(baseline: Baseline) -> list[dict[str, Any]]:
     [{'C': 1}, {'C': 10}]
     """
     parameter = inspect.signature(baseline).parameters.get("grid")
-    return [dict(settings) for settings in parameter.default] if parameter else [{}]
+    return list(parameter.default) if parameter else [{}]
 
 
-def check_equal(baselines: Mapping[str, Baseline]) -> None:
-    """Refuse a contest in which some may choose from more configurations than others.
+def check_grids(baselines: Mapping[str, Baseline]) -> None:
+    """Refuse a contest in which some may choose from more configurations than others, or that cannot be made.
 
     Raises
     ------
     InputError
-        If the contestants' grids differ in length, or one is empty.
+        With all faults: the contestants' grids differ in length, or a setting is none of the classifier's.
     """
     sizes = {name: len(configurations(baseline)) for name, baseline in baselines.items()}
+    faults = []
     if len(set(sizes.values())) > 1 or 0 in sizes.values():
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise InputError(
+        faults.append(
             f"configurations to choose from: {told}; give every contestant as many, one at least, in its grid"
         )
+    for name, baseline in baselines.items():
+        classifier = inspect.signature(baseline).parameters.get("classifier")
+        known = list(inspect.signature(classifier.default).parameters) if classifier else []
+        for settings in configurations(baseline):
+            keys = list(settings) if isinstance(settings, Mapping) else []
+            if not isinstance(settings, Mapping) or (classifier and not set(keys) <= set(known)):
+                faults.append(f"grid of {name}: {settings} is no setting of its classifier, which takes {known}")
+    if faults:
+        raise InputError(*dict.fromkeys(faults))
 
 
 def inner_wells(

@@ -16,7 +16,7 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import Contest, contest
 from cellpheno.compare.statistics import differences, scores
-from cellpheno.compare.tuning import check_equal
+from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
@@ -94,7 +94,7 @@ def compare(
             f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
             "positive, and one class a well; give dose=null or label_separator=null"
         )
-    check_equal(baselines)
+    check_grids(baselines)
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator)

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from cellpheno.compare.baselines import baseline_predictions, contest, fit_predict, fit_predict_categories
 from cellpheno.compare.classifiers import LinearSVMEnsemble, decision_values
 from cellpheno.compare.splits import by_group, by_well
-from cellpheno.compare.tuning import check_equal, choose, configurations, inner_score, inner_wells
+from cellpheno.compare.tuning import check_grids, choose, configurations, inner_score, inner_wells
 from cellpheno.components import build
 from cellpheno.errors import InputError
 from cellpheno.profiles.normalize import fit_robust_z, fit_standard
@@ -205,8 +205,10 @@ def test_a_batch_column_that_is_not_there_is_named_with_those_that_are():
 
 def test_a_contest_of_unequal_grids_is_refused():
     with pytest.raises(InputError, match="one 4, other 1"):
-        check_equal({"one": ENGINEERED, "other": partial(ENGINEERED, grid=[{}])})
-    check_equal({"one": ENGINEERED, "other": partial(ENGINEERED, grid=GRID[::-1])})
+        check_grids({"one": ENGINEERED, "other": partial(ENGINEERED, grid=[{}])})
+    with pytest.raises(InputError, match=r"grid of one: \{'depth': 3\}.*takes \[.*'C'"):
+        check_grids({"one": partial(ENGINEERED, grid=[{"depth": 3}])})
+    check_grids({"one": ENGINEERED, "other": partial(ENGINEERED, grid=GRID[::-1])})
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
