@@ -23,6 +23,7 @@ OPTIONS = [
 EXPERIMENTS = config_groups()["experiment"]
 NEEDED = ["plate=P1.zarr", "folder=raw"]
 EXTRA = {  # options that need a value that only a user can give
+    ("baselines", "elsewhere"): ["baselines.elsewhere.profiles.path=profiles.csv"],
     ("importer", "table"): ["importer.table=t.csv", "importer.planes={DNA: 'a-{Row}.tif'}"],
     ("split", "leave_one_group_out"): ["split.leave_one_group_out.group=Metadata_drug"],
 }
@@ -44,7 +45,7 @@ SUPPLIED = {
     *("channel", "others", "train", "validation", "test", "classes", "normalization", "limits", "optimizer", "n_steps"),
     *("encoder", "pooling", "scheduler", "augment", "class_weights", "n_channels", "n_classes", "n_features", "crops"),
     *("generator", "split", "step", "jobs", "root", "instances", "table", "label", "save_dir", "labelled", "params"),
-    *("multilabel",),
+    *("multilabel", "values", "configuration", "random_state"),
 }
 
 

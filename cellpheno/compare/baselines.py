@@ -1,32 +1,42 @@
 """Contestants on engineered features, and the controls that a deep model has to beat.
 
-A baseline is a function ``(train, test, *, classes, seed, multilabel) -> logits (n, K)`` on well tables: everything it
-learns (selection, scaling, classifier) comes from the training wells of one fold. Wells without cells carry no
-information: they are left out of the fitting, and every baseline predicts the training fold's prior for them. With
-several classes a well (``multilabel``) one classifier a class answers yes or no.
+A baseline is a function ``(train, test, *, classes, seed, configuration, multilabel) -> logits (n, K)`` on well tables:
+all that it learns (selection, scaling, whitening, classifier) comes from the training wells of one fold. Wells without
+cells carry no information: they are left out of the fitting, and every baseline predicts the training fold's prior for
+them. With several classes a well (``multilabel``) one classifier a class answers yes or no. ``configuration`` is the
+entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 """
 
+import functools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
-from cellpheno.classes import membership, unknown_classes
-from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits, with_untaught
+from cellpheno.classes import unknown_classes
+from cellpheno.compare.classifiers import decision_values, prior
+from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
 from cellpheno.compare.splits import LABEL
 from cellpheno.compare.strict_splits import UNSCORED, training_wells
+from cellpheno.compare.tuning import COLUMNS, Baseline, choose, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.profiles.aggregate import COUNT
 from cellpheno.profiles.normalize import Scaling, apply_scaling
 from cellpheno.profiles.select import Selection
+from cellpheno.profiles.sphere import Sphering, apply_sphering
 
-Baseline = Callable[..., NDArray[np.float64]]
+
+class Contest(NamedTuple):
+    """What the baselines said, and how each came to its configuration."""
+
+    predictions: pd.DataFrame  # the prediction table
+    tuning: pd.DataFrame  # a row a contestant, split, repeat, fold and configuration
 
 
 def fit_predict(
@@ -35,12 +45,16 @@ def fit_predict(
     *,
     columns: Sequence[str],
     without: Sequence[str],
-    classifier: Callable[[], Any],
+    classifier: Callable[..., Any],
     normalize: Callable[[pd.DataFrame], Scaling],
     select: Callable[[pd.DataFrame], Selection],
+    sphere: Callable[[NDArray[np.float64]], Sphering] | None = None,
+    profiles: Callable[[], pd.DataFrame] | None = None,
     clip: float = 10.0,
+    grid: Sequence[Mapping[Any, Any]] = ({},),
     classes: Sequence[str],
     seed: int,
+    configuration: int = 0,
     multilabel: bool = False,
 ) -> NDArray[np.float64]:
     """Fit a classifier on the features of training wells and score test wells.
@@ -63,10 +77,19 @@ def fit_predict(
         Such as `cellpheno.profiles.normalize.fit_robust_z`.
     select : callable
         Such as `cellpheno.profiles.select.select_features`.
+    sphere : callable, optional
+        Such as `cellpheno.profiles.sphere.fit_sphering`; after the scaling.
+    profiles : callable, optional
+        Reads features made elsewhere, a row a well, which take the place of the table's own: see
+        `cellpheno.profiles.elsewhere.read_profiles`. Wells that it lacks get the prior, whatever their cells.
     clip : float
         Scaled values beyond this are cut, so that one odd well cannot rule a fold.
+    grid : sequence of mapping
+        Configurations to choose from: settings that take the place of the classifier's own.
     classes : sequence of str
     seed : int
+    configuration : int
+        The entry of ``grid`` that counts.
     multilabel : bool
         A well may have several classes.
 
@@ -82,12 +105,15 @@ def fit_predict(
     InputError
         If a pattern matches no column or a class has no training well with cells.
     """
+    if profiles is not None:
+        train, test = (_with_profiles(table, profiles()) for table in (train, test))
     names = [str(c) for c in train.columns if _fits(str(c), columns) and not _fits(str(c), without)]
     if unmatched := [p for p in columns if not any(fnmatchcase(str(c), p) for c in train.columns)]:
-        raise InputError(f"columns {unmatched} match nothing in the well table of {train.shape[1]} columns")
-    fitted = train[(train[COUNT] > 0) & train[names].notna().any(axis=1)]
-    logits = _prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
-    known = ((test[COUNT] > 0) & test[names].notna().any(axis=1)).to_numpy()
+        way = "; cellpheno image_statistics makes them" if any(p.startswith("Image_") for p in unmatched) else ""
+        raise InputError(f"columns {unmatched} match nothing in the well table of {train.shape[1]} columns{way}")
+    fitted = train[(train[COUNT] != 0) & train[names].notna().any(axis=1)]  # nan: cells were not counted
+    logits = prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
+    known = ((test[COUNT] != 0) & test[names].notna().any(axis=1)).to_numpy()
     kept = list(select(fitted[names]).kept)
     if not kept or not known.any():
         return logits
@@ -98,7 +124,11 @@ def fit_predict(
         return np.where(np.isnan(scaled), 0.0, np.clip(scaled, -clip, clip))
 
     x, new = matrix(fitted), matrix(test[known])
-    logits[known] = _scores(classifier, x, fitted[LABEL], new, classes, seed, multilabel)
+    if sphere is not None:
+        sphering = sphere(x)
+        x, new = apply_sphering(x, sphering), apply_sphering(new, sphering)
+    configured = functools.partial(classifier, **grid[configuration])
+    logits[known] = decision_values(configured, x, fitted[LABEL], new, classes, seed, multilabel)
     return logits
 
 
@@ -107,12 +137,15 @@ def fit_predict_categories(
     test: pd.DataFrame,
     *,
     columns: Sequence[str],
-    classifier: Callable[[], Any],
+    classifier: Callable[..., Any],
+    combined: bool = False,
+    grid: Sequence[Mapping[Any, Any]] = ({},),
     classes: Sequence[str],
     seed: int,
+    configuration: int = 0,
     multilabel: bool = False,
 ) -> NDArray[np.float64]:
-    """Fit a classifier on where a well stands, one indicator a value: a control for layout and batch effects.
+    """Fit a classifier on where or when a well stands, one indicator a value: a control for layout and batch effects.
 
     Parameters
     ----------
@@ -122,8 +155,15 @@ def fit_predict_categories(
         ``Metadata_Plate``. A value that no training well has counts as none.
     classifier : callable
         Makes a scikit-learn classifier.
+    combined : bool
+        One indicator a combination of the columns' values, as in a look-up, in place of one a value: where plates of a
+        week repeat their layout, week and well together can tell the class though neither does alone.
+    grid : sequence of mapping
+        Configurations to choose from: settings that take the place of the classifier's own.
     classes : sequence of str
     seed : int
+    configuration : int
+        The entry of ``grid`` that counts.
     multilabel : bool
         A well may have several classes.
 
@@ -138,14 +178,20 @@ def fit_predict_categories(
     """
     places = [_with_position(table) for table in (train, test)]
     if missing := [column for column in columns if column not in places[0]]:
-        raise InputError(f"position baseline: the well table has no columns {missing}")
+        there = ", ".join(sorted(str(c) for c in places[0] if str(c).startswith("Metadata_")))
+        raise InputError(
+            f"columns {missing} of a baseline are not in the well table; choose from {there}: "
+            "baselines.NAME.columns=[...]"
+        )
     known, filled = (train[COUNT] != 0).to_numpy(), (test[COUNT] != 0).to_numpy()  # nan: cells were not counted
-    logits = _prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
+    logits = prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
     if filled.any():
         texts = [place[list(columns)].astype(str).to_numpy(dtype=object) for place in places]
+        texts = [np.array([["\x1f".join(row)] for row in text], dtype=object) for text in texts] if combined else texts
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(texts[0][known])
         x, new = encoder.transform(texts[0][known]), encoder.transform(texts[1][filled])
-        logits[filled] = _scores(classifier, x, train[LABEL][known], new, classes, seed, multilabel)
+        configured = functools.partial(classifier, **grid[configuration])
+        logits[filled] = decision_values(configured, x, train[LABEL][known], new, classes, seed, multilabel)
     return logits
 
 
@@ -160,6 +206,27 @@ def baseline_predictions(
     multilabel: bool = False,
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the labelled wells, and predictions of the new ones, for every baseline and split.
+
+    Nothing is chosen: the first configuration of each baseline counts. Parameters and faults are those of
+    `contest`, of which this is the prediction table.
+    """
+    return contest(wells, features, folds, baselines, classes, seed, not_trained, multilabel).predictions
+
+
+def contest(
+    wells: pd.DataFrame,
+    features: pd.DataFrame,
+    folds: pd.DataFrame,
+    baselines: Mapping[str, Baseline],
+    classes: Sequence[str],
+    seed: int,
+    not_trained: Collection[tuple[str, str]] = (),
+    multilabel: bool = False,
+    *,
+    tuning: float = 0.0,
+    groups: Mapping[str, str | None] | None = None,
+) -> Contest:
+    """Fit every baseline in every fold, each with the configuration that is best on training wells set aside.
 
     Parameters
     ----------
@@ -176,11 +243,15 @@ def baseline_predictions(
         Labelled wells that are predicted but never trained on, such as those that lost a field.
     multilabel : bool
         A well may have several classes.
+    tuning : float
+        Fraction of a fold's training wells that choose the configuration; 0: the first counts.
+    groups : mapping of split to column, optional
+        What a split holds out as a whole is set aside as a whole.
 
     Returns
     -------
-    DataFrame
-        The prediction table.
+    Contest
+        ``predictions`` and ``tuning``.
 
     Raises
     ------
@@ -192,12 +263,13 @@ def baseline_predictions(
     table = wells.merge(features[extra], on=[PLATE, WELL], how="left", validate="one_to_one")
     table = table.sort_values([PLATE, WELL])  # a fit may depend on the order of wells in its last bit
     table = table.assign(n_cells=table[COUNT], **{LABEL: table[LABEL].fillna("")})
-    table.index = pd.MultiIndex.from_frame(table[[PLATE, WELL]])
+    table.index = pd.MultiIndex.from_frame(table[[PLATE, WELL]], names=[None, None])
     new = table[table[LABEL] == ""]
-    several = {"multilabel": True} if multilabel else {}
     spared = table.index.isin(list(not_trained))
     parts: list[pd.DataFrame] = []
+    tried: list[pd.DataFrame] = []
     for split, split_folds in folds.groupby("split", sort=False):
+        group = (groups or {}).get(str(split))
         for name, baseline in baselines.items():
             about: dict[str, Any] = {"contestant": name, "split": str(split), "multilabel": multilabel}
             of_new: list[NDArray[np.float64]] = []
@@ -207,14 +279,22 @@ def baseline_predictions(
                 test = pd.concat([table[here], new])
                 model_seed = zlib.crc32(f"{seed} {split} {repeat} {fold}".encode())
                 taught = list(classes) if multilabel else [c for c in classes if (train[LABEL] == c).any()]
-                logits = baseline(train, test, classes=taught, seed=model_seed, **several)
+                options: dict[str, Any] = {"seed": model_seed, **({"multilabel": True} if multilabel else {})}
+                inner, why_none = inner_wells(train[train[COUNT] != 0], tuning, model_seed, group, multilabel)
+                rows = choose(baseline, train, inner, why_none, taught, **options)
+                best = int(rows["chosen"].to_numpy().argmax())
+                options |= {"configuration": best} if best else {}  # without a grid there is none to name
+                logits = baseline(train, test, classes=taught, **options)
                 logits = with_untaught(logits, taught, classes, len(train))
-                place: dict[str, Any] = {"repeat": repeat, "fold": fold, "role": OUT_OF_FOLD}
-                parts.append(prediction_rows(table[here], logits[: here.sum()], classes, **place, **about))
+                place: dict[str, Any] = {"repeat": repeat, "fold": fold}
+                tried.append(rows.assign(contestant=name, split=str(split), **place))
+                parts.append(
+                    prediction_rows(table[here], logits[: here.sum()], classes, role=OUT_OF_FOLD, **place, **about)
+                )
                 of_new.append(logits[here.sum() :])
             if len(new):
                 parts.append(prediction_rows(new, np.mean(of_new, axis=0), classes, role=NEW, **about))
-    return pd.concat(parts, ignore_index=True)
+    return Contest(pd.concat(parts, ignore_index=True), pd.concat(tried, ignore_index=True)[COLUMNS])
 
 
 def _each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
@@ -251,56 +331,13 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _prior(labels: "pd.Series[str]", n: int, classes: Sequence[str], multilabel: bool) -> NDArray[np.float64]:
-    """What is said of wells without a feature (n, K)."""
-    counts = membership(labels, classes, multilabel).sum(axis=0)
-    return np.tile(prior_logits(counts, len(labels), multilabel), (n, 1))
+def _with_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
+    """Features made elsewhere in place of the table's own; our count of cells does not matter to them."""
+    own = table[[c for c in (PLATE, WELL, LABEL) if c in table]].reset_index(drop=True)
+    merged = own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)
+    return merged.assign(**{COUNT: np.nan})
 
 
 def _with_position(table: pd.DataFrame) -> pd.DataFrame:
     places = [split_well(str(well)) for well in table[WELL]]
     return table.assign(Metadata_Row=[row for row, _ in places], Metadata_Column=[column for _, column in places])
-
-
-def _scores(
-    classifier: Callable[[], Any],
-    x: NDArray[np.float64],
-    labels: "pd.Series[str]",
-    new: NDArray[np.float64],
-    classes: Sequence[str],
-    seed: int,
-    multilabel: bool,
-) -> NDArray[np.float64]:
-    """Fit and score: (n, K) in the order of ``classes``."""
-    if multilabel:
-        return _yes_no_scores(classifier, x, labels, new, classes, seed)
-    if lacking := [name for name in classes if not (labels == name).any()]:
-        raise InputError(f"a training fold has no well with cells of class {', '.join(map(repr, lacking))}")
-    model = classifier()
-    seeds = [key for key in model.get_params() if key.rsplit("__", 1)[-1] == "random_state"]
-    model.set_params(**dict.fromkeys(seeds, seed))
-    model.fit(x, labels.to_numpy(dtype=object).astype(str))
-    if hasattr(model, "decision_function"):
-        scores = np.asarray(model.decision_function(new), dtype=np.float64)
-        scores = np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-    else:  # a forest's vote of 0 is no proof: one vote in a thousand
-        scores = np.log(np.clip(model.predict_proba(new), 1e-3, None))
-    return scores[:, [list(model.classes_).index(name) for name in classes]]
-
-
-def _yes_no_scores(
-    classifier: Callable[[], Any],
-    x: NDArray[np.float64],
-    labels: "pd.Series[str]",
-    new: NDArray[np.float64],
-    classes: Sequence[str],
-    seed: int,
-) -> NDArray[np.float64]:
-    """Fit and score one classifier a class, yes against no: (n, K) in the order of ``classes``."""
-    truth, scores = membership(labels, classes, True), _prior(labels, len(new), classes, True)
-    for k, yes in enumerate(truth.T):
-        if yes.any() and not yes.all():  # else there is nothing to tell apart, and the prior stands
-            answers = pd.Series(np.where(yes, "yes", "no"), index=labels.index, dtype=object)
-            own = _scores(classifier, x, answers, new, ("no", "yes"), seed, False)
-            scores[:, k] = own[:, 1] - own[:, 0]
-    return scores

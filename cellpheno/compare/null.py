@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cellpheno.compare.baselines import Baseline, baseline_predictions
+from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.metrics import score
 from cellpheno.compare.predictions import mean_over_repeats
 from cellpheno.compare.splits import LABEL
+from cellpheno.compare.tuning import Baseline
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 

@@ -1,6 +1,8 @@
 """The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
 
 import functools
+import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,21 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
-from cellpheno.compare.baselines import baseline_predictions
+from cellpheno.compare.baselines import Contest, contest
 from cellpheno.compare.statistics import differences, scores
+from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.profiles.aggregate import COUNT, aggregate
+from cellpheno.plates.commit import hash_file
+from cellpheno.profiles.aggregate import COUNT, STATISTICS, aggregate
+from cellpheno.profiles.elsewhere import profile_files, unmatched
 from cellpheno.stages.cell_tables import cells_path
+from cellpheno.stages.image_statistics import statistics_path
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
 from cellpheno.stages.wells import Classes
 
 Baselines = Mapping[str, Callable[..., Any]]
+log = logging.getLogger("cellpheno")
 
 
 def compare(
@@ -36,6 +43,8 @@ def compare(
     junk: Sequence[str] = (),
     no_leak: Sequence[str] = ("image",),
     train_on_partial: bool = False,
+    aggregation: Sequence[str] = ("median",),
+    tuning: float = 0.25,
     reference: str = "engineered",
     unit: str = "well",
     n_bootstrap: int = 2000,
@@ -69,6 +78,10 @@ def compare(
         What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
     train_on_partial : bool
         Train also on wells that lost a field.
+    aggregation : sequence of str
+        How a well's cells become its features, several side by side: median, mean, mad, std.
+    tuning : float
+        Fraction of a fold's training wells on which each baseline chooses its configuration; 0: the first counts.
     reference : str
         The contestant with which the others are compared.
     unit : str
@@ -87,6 +100,9 @@ def compare(
             f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
             "positive, and one class a well; give dose=null or label_separator=null"
         )
+    check_grids(baselines)
+    if faults := settings_faults(aggregation, tuning):
+        raise InputError(*faults)
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
@@ -94,14 +110,20 @@ def compare(
         "compare",
         wells=plan.wells.drop(columns="folder").astype(str).to_dict("list"),
         folds=plan.folds.astype(str).to_dict("list"),
-        cells=[input_hashes(record, "measure") for record in records],
+        cells=[input_hashes(record, "measure", "image_statistics") for record in records],
         mil=read_record(output, "predict").get("predict", {}).get("files", {}),
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
+        features=[aggregation, tuning, split_groups(split)],
+        elsewhere={
+            name: [hash_file(f) for f in profile_files(path)] for name, (path, _) in elsewhere(baselines).items()
+        },
     )
+    fit = functools.partial(contest, tuning=tuning, groups=split_groups(split))
     work = functools.partial(
-        _compare, plan, output, mil, baselines, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by, seed=seed
-    )
+        _compare, plan, output, mil, fit, baselines, aggregation, reference, unit, n_bootstrap,
+        dose=dose, dose_by=dose_by, seed=seed,
+    )  # fmt: skip
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
 
@@ -109,7 +131,9 @@ def _compare(
     plan: Plan,
     output: Path,
     mil: Path,
+    fit: Callable[..., Contest],
     baselines: Baselines,
+    aggregation: Sequence[str],
     reference: str,
     unit: str,
     n_bootstrap: int,
@@ -118,14 +142,18 @@ def _compare(
     dose_by: str | None,
     seed: int,
 ) -> Result:
-    features = well_features(plan.usable)
+    messages = profile_messages(plan.usable, baselines)
+    features = well_features(plan.usable, aggregation)
     about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
-    own = baseline_predictions(plan.usable, features, *about)
+    own, tuning = fit(plan.usable, features, *about)
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
+    if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
+        predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
     chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
     chance |= {"multilabel": plan.multilabel, "junk": plan.junk}
     tables = {
         "predictions": predictions,
+        "tuning": tuning,
         "scores": scores(predictions, plan.classes, **chance),
         "differences": differences(predictions, plan.classes, reference=reference, **chance),
     }
@@ -138,18 +166,79 @@ def _compare(
         tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
-    return Result("done", files, (), {})
+    return Result("warned" if messages else "done", files, messages, {})
 
 
-def well_features(wells: pd.DataFrame) -> pd.DataFrame:
-    """Aggregated features of every well, one cell table in memory at a time; a well without cells has nan.
+def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:
+    """What is wrong with the settings of the contest.
 
-    Where nothing was measured, as on the path of whole fields, no well has features, and their number is unknown.
+    Examples
+    --------
+    >>> settings_faults(["mode"], 0.9)
+    ["aggregation=['mode']: wanted one or more of median, mean, mad, std", 'tuning=0.9: wanted 0 to 0.5']
     """
+    good = bool(aggregation) and set(aggregation) <= set(STATISTICS) and len(set(aggregation)) == len(aggregation)
+    told = f"aggregation={list(aggregation)}: wanted one or more of {', '.join(STATISTICS)}"
+    return ([] if good else [told]) + ([] if 0 <= tuning <= 0.5 else [f"tuning={tuning}: wanted 0 to 0.5"])
+
+
+def split_groups(split: Splits) -> dict[str, str | None]:
+    """Column that each split holds out as a whole; none where it deals single wells.
+
+    Examples
+    --------
+    >>> from cellpheno.compare.splits import by_group, by_well
+    >>> split_groups({"by_well": by_well, "by_plate": functools.partial(by_group, group="Metadata_Plate")})
+    {'by_well': None, 'by_plate': 'Metadata_Plate'}
+    """
+    found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
+    return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}
+
+
+def elsewhere(baselines: Baselines) -> dict[str, tuple[str, Callable[[], pd.DataFrame]]]:
+    """Path and reader of each baseline whose features were made elsewhere."""
+    given = {name: inspect.signature(baseline).parameters.get("profiles") for name, baseline in baselines.items()}
+    readers = {name: parameter.default for name, parameter in given.items() if parameter and parameter.default}
+    return {name: (str(inspect.signature(read).parameters["path"].default), read) for name, read in readers.items()}
+
+
+def profile_messages(wells: pd.DataFrame, baselines: Baselines) -> list[str]:
+    """Say which wells the features made elsewhere lack; there their contestant predicts the training fold's prior."""
+    messages = []
+    for name, (path, read) in elsewhere(baselines).items():
+        if lacking := unmatched(wells, read(), path):
+            messages.append(f"{name}: {path} lacks {len(lacking)} wells, predicted by the prior: {', '.join(lacking)}")
+            log.warning("compare: %s", messages[-1])
+    return messages
+
+
+def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) -> pd.DataFrame:
+    """Features of every well: of its cells, aggregated, and of its whole fields, whichever were measured.
+
+    One cell table is in memory at a time. A well without cells has nan; where no cell was measured, as on the path of
+    whole fields, the wells' numbers of cells are unknown.
+    """
+    table = _cell_features(wells, statistics)
+    images = _image_features(wells)
+    return table if images is None else table.merge(images, on=[PLATE, WELL], how="left", validate="one_to_one")
+
+
+def _cell_features(wells: pd.DataFrame, statistics: Sequence[str]) -> pd.DataFrame:
     if not any(cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()):
         return wells[[PLATE, WELL]].assign(**{COUNT: np.nan})
     rows = []
     for _, well in wells.iterrows():
         cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))
-        rows.append(aggregate(cells, wells=pd.DataFrame([well[[PLATE, WELL]]])))
+        rows.append(aggregate(cells, statistics=statistics, wells=pd.DataFrame([well[[PLATE, WELL]]])))
     return pd.concat(rows, ignore_index=True)
+
+
+def _image_features(wells: pd.DataFrame) -> pd.DataFrame | None:
+    """Mean over its fields of what each well's pictures measure; None where the step was not done for any well."""
+    paths = [statistics_path(Path(well["folder"]), well[WELL]) for _, well in wells.iterrows()]
+    tables = [pd.read_parquet(path) for path in paths if path.is_file()]
+    if not tables:
+        return None
+    fields = pd.concat(tables, ignore_index=True)
+    features = [column for column in fields if str(column).startswith("Image_")]
+    return fields.groupby([PLATE, WELL], sort=True)[features].mean().reset_index()

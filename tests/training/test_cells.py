@@ -47,7 +47,7 @@ def module(cells, **knobs):
 def test_pixels_are_those_of_the_named_cell(cells):
     pixels = read_cells(cells)
     for i in (0, 7, 32):
-        stored = read_crops(cells["crops"][i])
+        stored = read_crops(cells["place"][i])
         own = stored.object_number == cells["Metadata_ObjectNumber"][i]
         np.testing.assert_array_equal(pixels[i], stored.pixels[own][0])
 

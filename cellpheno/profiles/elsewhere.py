@@ -1,0 +1,251 @@
+"""Features made by other programs, to one row a well: CellProfiler, CytoTable, pycytominer, or any table with wells.
+
+Names of plates and wells are text as typed: ``007`` and ``NA`` stay what they are.
+"""
+
+import csv
+import functools
+import gzip
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from cellpheno.errors import InputError
+from cellpheno.names import COMPARTMENTS, PLATE, WELL, parse_well
+
+IMAGE = "ImageNumber"
+KEYS = ("TableNumber", IMAGE)  # by which CellProfiler ties objects to images; the first only in some databases
+UNDEFINED = ["", "nan", "NaN", "-nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; a plate may be called NA
+log = logging.getLogger("cellpheno")
+
+
+def read_profiles(
+    path: str, plate: str = "Metadata_Plate", well: str = "Metadata_Well", one_plate: str | None = None
+) -> pd.DataFrame:
+    r"""Read features made elsewhere, a row a well.
+
+    Where a well has several rows, as of cells or of fields, each feature is their median, undefined values left out.
+    Infinite values count as undefined. Columns of text are left out, and a log line names them.
+
+    Parameters
+    ----------
+    path : str
+        One of: a folder with CellProfiler's ``Image.csv`` and ``Cells.csv, Nuclei.csv, Cytoplasm.csv`` (any of these,
+        with or without a prefix such as ``MyExpt_``); a folder of Parquet files; CellProfiler's SQLite database; a
+        Parquet, CSV, TSV or ``csv.gz`` table of cells or wells, as of CytoTable and pycytominer.
+    plate, well : str
+        Columns that name plate and well, with or without ``Image_`` before them.
+    one_plate : str, optional
+        Name of the plate, where all wells are of one and the files do not name it.
+
+    Returns
+    -------
+    DataFrame
+        ``Metadata_Plate``, ``Metadata_Well`` (as ``B03``), then the features, float64; sorted by well.
+
+    Raises
+    ------
+    InputError
+        With all faults: nothing readable at the path, a missing column, rows without plate or well, names that are no
+        well, objects of unknown images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "cells.csv"
+    >>> _ = file.write_text("Metadata_Plate,Metadata_Well,Cells_AreaShape_Area\n007,b3,1\n007,B03,4\n")
+    >>> read_profiles(str(file)).to_dict("list")
+    {'Metadata_Plate': ['007'], 'Metadata_Well': ['B03'], 'Cells_AreaShape_Area': [2.5]}
+    """
+    stamps = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in profile_files(path))
+    return _profiles(path, stamps, plate, well, one_plate).copy()
+
+
+def profile_files(path: str) -> list[Path]:
+    """Files that `read_profiles` reads at a path.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    place = Path(path)
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"{place} is not there; give path=FILE or a folder of features made elsewhere")
+    if files := sorted(place.glob("*.parquet")):
+        return files
+    images = sorted(place.glob("*Image.csv"))
+    objects = [file for name in COMPARTMENTS for file in sorted(place.glob(f"*{name}.csv"))]
+    if len(images) != 1 or not objects:
+        found = f"{len(images)} files *Image.csv and {len(objects)} of *Cells.csv, *Nuclei.csv, *Cytoplasm.csv"
+        raise InputError(f"{place} has {found}; wanted one and one or more of CellProfiler's, or Parquet files")
+    return [*images, *objects]
+
+
+def unmatched(wells: pd.DataFrame, profiles: pd.DataFrame, path: str) -> list[str]:
+    """Wells of a run that features made elsewhere lack, such as ``P1 B03``.
+
+    Raises
+    ------
+    InputError
+        If they lack all.
+
+    Examples
+    --------
+    >>> wells = pd.DataFrame({"Metadata_Plate": ["P1", "P1"], "Metadata_Well": ["B03", "B04"]})
+    >>> unmatched(wells, wells.iloc[:1], "cells.csv")
+    ['P1 B04']
+    """
+    known = set(zip(profiles[PLATE], profiles[WELL], strict=True))
+    lacking = [f"{p} {w}" for p, w in zip(wells[PLATE], wells[WELL], strict=True) if (p, w) not in known]
+    if len(lacking) == len(wells):
+        theirs, ours = (sorted(set(table[PLATE])) for table in (profiles, wells))
+        raise InputError(
+            f"{path} has none of the run's {len(wells)} wells: its plates are {', '.join(theirs[:5])}, the run's are "
+            f"{', '.join(ours[:5])}; give plate=COLUMN, well=COLUMN or one_plate=NAME"
+        )
+    return lacking
+
+
+@functools.lru_cache(maxsize=2)  # every fold asks for the same table
+def _profiles(
+    path: str, stamps: tuple[tuple[str, int, int], ...], plate: str, well: str, one_plate: str | None
+) -> pd.DataFrame:
+    files = [Path(name) for name, _, _ in stamps]
+    naming = (plate, well, one_plate)
+    if _is_sqlite(files[0]):
+        tables = _from_sqlite(files[0], naming)
+    elif len(files) > 1 and files[0].suffix == ".csv":
+        images = _named(_read_csv(files[0], naming), naming, files[0])
+        tables = (_with_images(_read_csv(file, naming), images, _compartment(file.stem), file) for file in files[1:])
+    elif len(files) > 1:
+        tables = iter([pd.concat([_named(_read_table(file, naming), naming, file) for file in files])])
+    else:
+        tables = iter([_named(_read_table(files[0], naming), naming, files[0])])
+    parts = [_one_row_a_well(table, path) for table in tables]
+    return pd.concat(parts, axis=1).sort_index().reset_index()
+
+
+def _read_table(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
+    with open(file, "rb") as opened:
+        parquet = opened.read(4) == b"PAR1"
+    return pd.read_parquet(file) if parquet else _read_csv(file, naming)
+
+
+def _read_csv(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
+    """Read a CSV or TSV; columns of names as text, others with nan where empty or undefined."""
+    packed = file.suffix == ".gz"
+    separator = "\t" if ".tsv" in file.suffixes else ","
+    try:
+        with gzip.open(file, "rt", encoding="utf-8-sig") if packed else open(file, encoding="utf-8-sig") as opened:
+            header = next(csv.reader(opened, delimiter=separator), [])
+        names = {column: str for column in header if column.removeprefix("Image_") in naming[:2]}
+        undefined = {column: UNDEFINED for column in header if column not in names}
+        how: dict[str, Any] = {"dtype": names, "keep_default_na": False, "na_values": undefined, "low_memory": False}
+        table: pd.DataFrame = pd.read_csv(file, sep=separator, encoding="utf-8-sig", **how)
+        return table
+    except (UnicodeDecodeError, gzip.BadGzipFile, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
+        raise InputError(f"{file}: no table that can be read ({error}); wanted CSV, TSV, Parquet or SQLite") from error
+
+
+def _named(table: pd.DataFrame, naming: tuple[str, str, str | None], file: Path) -> pd.DataFrame:
+    """Add ``Metadata_Plate`` and ``Metadata_Well`` as they are written here."""
+    plate, well, one_plate = naming
+    found = {}
+    for key, column in ((PLATE, plate), (WELL, well)):
+        own = next((name for name in (column, f"Image_{column}") if name in table), None)
+        if own is not None:
+            found[key] = table[own].astype(object)
+        elif key == PLATE and one_plate is not None:
+            found[key] = pd.Series(one_plate, index=table.index, dtype=object)
+    if missing := [column for key, column in ((PLATE, plate), (WELL, well)) if key not in found]:
+        near = ", ".join([str(c) for c in table if "Metadata_" in str(c)][:8]) or "none"
+        raise InputError(f"{file} has no column {' and '.join(missing)}; its Metadata columns: {near}")
+    empty = np.any([(values.isna() | (values == "")).to_numpy() for values in found.values()], axis=0).sum()
+    if empty:
+        raise InputError(f"{file}: {empty} of {len(table)} rows have no plate or no well; correct or remove them")
+    wells: dict[object, str] = {}
+    faults = []
+    for value in found[WELL].unique():
+        try:
+            wells[value] = parse_well(str(value))
+        except ValueError as error:
+            faults.append(f"{file}: {error}")
+    if faults:
+        raise InputError(*faults[:5])
+    keys = pd.DataFrame({PLATE: found[PLATE].map(str), WELL: found[WELL].map(wells)})
+    return pd.concat([keys, table.drop(columns=[PLATE, WELL], errors="ignore")], axis=1)
+
+
+def _with_images(objects: pd.DataFrame, images: pd.DataFrame, compartment: str, file: Path) -> pd.DataFrame:
+    """Objects of CellProfiler with plate and well of their image, and their compartment in each feature's name."""
+    keys = [key for key in KEYS if key in objects and key in images]
+    if IMAGE not in keys or images.duplicated(keys).any():
+        raise InputError(f"{file}: {IMAGE} must stand in it and once a row in the table of images")
+    prefixed = [c for c in objects if c not in (*KEYS, PLATE, WELL) and not str(c).startswith(COMPARTMENTS)]
+    own = objects.rename(columns={c: f"{compartment}_{c}" for c in prefixed} if compartment else {})
+    joined = own.drop(columns=[PLATE, WELL], errors="ignore").merge(images[[*keys, PLATE, WELL]], on=keys, how="left")
+    if stray := int(joined[WELL].isna().sum()):
+        raise InputError(f"{file}: {stray} of {len(own)} objects are of images that the table of images lacks")
+    return joined.drop(columns=[*keys, "ObjectNumber", f"{compartment}_ObjectNumber"], errors="ignore")
+
+
+def _compartment(name: str) -> str:
+    """Compartment that a file or table is of; empty where its columns name theirs.
+
+    Examples
+    --------
+    >>> _compartment("MyExpt_Nuclei"), _compartment("Per_Object")
+    ('Nuclei', '')
+    """
+    return next((own for own in COMPARTMENTS if name.endswith(own)), "")
+
+
+def _is_sqlite(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return opened.read(16) == b"SQLite format 3\x00"
+
+
+def _from_sqlite(file: Path, naming: tuple[str, str, str | None]) -> Iterator[pd.DataFrame]:
+    """Tables of objects of a database that CellProfiler or cytominer-database wrote."""
+    with closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)) as connection:
+
+        def read(name: str) -> pd.DataFrame:
+            table = pd.read_sql_query(f'SELECT * FROM "{name}"', connection)
+            short = {f"{kind}_{key}": key for kind in ("Image", *COMPARTMENTS) for key in (*KEYS, "ObjectNumber")}
+            return table.rename(columns={c: short[c] for c in table if c in short and short[c] not in table})
+
+        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        images = [name for name in names if name.endswith("Image")]
+        objects = [name for name in sorted(names) if name.endswith((*COMPARTMENTS, "Object"))]
+        if len(images) != 1 or not objects:
+            raise InputError(
+                f"{file} has the tables {', '.join(names)}; wanted one whose name ends in Image and some that end in "
+                "Cells, Nuclei, Cytoplasm or Object"
+            )
+        own = _named(read(images[0]), naming, file)
+        for name in objects:
+            yield _with_images(read(name), own, _compartment(name), file)
+
+
+def _one_row_a_well(table: pd.DataFrame, path: str) -> pd.DataFrame:
+    """Median of each number over the rows of a well."""
+    rest = [c for c in table if not str(c).removeprefix("Image_").startswith("Metadata_")]
+    texts = [str(c) for c in rest if not pd.api.types.is_numeric_dtype(table[c])]
+    if texts:
+        more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
+        log.warning("%s: columns without numbers are left out: %s%s", path, ", ".join(texts[:5]), more)
+    features = [c for c in rest if str(c) not in texts]
+    if not features:
+        raise InputError(f"{path} has no column of numbers beside plate and well")
+    numbers = table[features].astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    return numbers.groupby([table[PLATE], table[WELL]], sort=True).median()

@@ -1,0 +1,98 @@
+"""The contest by the command line: grey levels of whole fields, features made elsewhere, tuning, what is refused."""
+
+import logging
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellpheno.batch.ledger import read_record
+from cellpheno.images.grey_levels import field_statistics
+from cellpheno.plates.plate import open_plate
+from cellpheno.profiles.aggregate import aggregate
+from cellpheno.stages.compare import well_features
+from tests.conftest import SMALL
+
+RUN = [*(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap"))), "output=runs/contest"]
+
+
+@pytest.fixture(scope="module")
+def contest(cropped_screen, tmp_path_factory):
+    """A contest of grey levels, profiles that lack one well, and the place alone, on the cropped screen."""
+    screen = type(cropped_screen)(tmp_path_factory.mktemp("contest") / "screen")
+    shutil.copytree(cropped_screen.folder, screen.folder)
+    assert screen("image_statistics", "plate=SIM1.zarr", "workers=1") == 0
+    cells = pd.concat(pd.read_parquet(p) for p in sorted((screen.folder / "SIM1/cells").glob("*.parquet")))
+    lost = sorted(set(cells["Metadata_Well"]))[0]
+    aggregate(cells[cells["Metadata_Well"] != lost]).to_csv(screen.folder / "profiles.csv.gz", index=False)
+    chosen = "baselines=[engineered,elsewhere,image_statistics,plate]"
+    assert screen("compare", *RUN, chosen, "baselines.elsewhere.profiles.path=profiles.csv.gz") == 0
+    return screen, lost
+
+
+def test_grey_levels_are_the_mean_over_the_fields_of_a_well(contest):
+    screen, _ = contest
+    plate = open_plate(screen.folder / "SIM1.zarr")
+    wells = pd.DataFrame({"Metadata_Plate": "SIM1", "Metadata_Well": [w.name for w in plate.wells]})
+    table = well_features(wells.assign(folder=str(plate.folder)), ["mean", "mad"]).set_index("Metadata_Well")
+    for well in plate.wells[:2]:
+        each = [field_statistics(field.read(), plate.channels) for field in well.fields]
+        assert len(each) == 2
+        for name in each[0]:
+            assert table.loc[well.name, name] == pytest.approx(np.mean([own[name] for own in each]))
+    assert {"Cells_AreaShape_Area_mean", "Cells_AreaShape_Area_mad"} <= set(table)
+    assert "Cells_AreaShape_Area" not in table
+
+
+def test_features_made_elsewhere_predict_as_our_own_and_the_lost_well_is_named_and_gets_the_prior(contest):
+    screen, lost = contest
+    table = pd.read_parquet(screen.folder / "runs/contest/predictions.parquet").set_index("Metadata_Well")
+    own, other = (table[table["contestant"] == name] for name in ("engineered", "elsewhere"))
+    in_fold = own["fold"] == own.loc[lost, "fold"]  # their models never saw the lost well
+    keys = ["logit_control", "logit_nuclear"]
+    np.testing.assert_allclose(own.loc[in_fold, keys].drop(lost), other.loc[in_fold, keys].drop(lost), rtol=1e-6)
+    np.testing.assert_allclose(other.loc[lost, "prob_control"], 0.5)
+    record = read_record(screen.folder / "runs/contest", "compare")["compare"]
+    assert record["status"] == "warned"
+    assert record["messages"] == [f"elsewhere: profiles.csv.gz lacks 1 wells, predicted by the prior: SIM1 {lost}"]
+
+
+def test_the_choice_of_each_fold_is_written_down(contest):
+    screen, _ = contest
+    table = pd.read_csv(screen.folder / "runs/contest/tuning.csv")
+    assert table.groupby(["contestant", "split", "repeat", "fold"]).size().tolist() == [4] * 8
+    assert table["chosen"].sum() == 8
+    own = table[table["contestant"] == "engineered"]
+    assert (own["n_inner"] == 2).all()
+    assert own["inner_score"].between(0, 1).all()
+
+
+def test_a_second_run_does_nothing_until_the_file_changes(contest, caplog):
+    screen, _ = contest
+    chosen = [
+        "baselines=[engineered,elsewhere,image_statistics,plate]",
+        "baselines.elsewhere.profiles.path=profiles.csv.gz",
+    ]
+    with caplog.at_level(logging.INFO, "cellpheno"):
+        assert screen("compare", *RUN, *chosen) == 0
+        assert "compare: done already" in caplog.text
+    pd.read_csv(screen.folder / "profiles.csv.gz").iloc[1:].to_csv(screen.folder / "profiles.csv.gz", index=False)
+    assert screen("compare", *RUN, *chosen) == 0
+    assert "lacks 2 wells" in read_record(screen.folder / "runs/contest", "compare")["compare"]["messages"][0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["baselines=[image_statistics]", "reference=image_statistics"], "cellpheno image_statistics makes them"),
+        (["baselines.engineered.grid=[{}]"], "engineered 1, cell_count 4"),
+        (["aggregation=[mode]"], "wanted one or more of median"),
+        (["tuning=0.9"], "wanted 0 to 0.5"),
+        (["baselines=[elsewhere]", "baselines.elsewhere.profiles.path=no.csv"], "no.csv is not there"),
+        (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
+    ],
+)
+def test_refusals_end_with_2_and_say_what_to_do(cropped_screen, overrides, message, capsys, tmp_path):
+    assert cropped_screen("compare", *RUN[:-1], f"output={tmp_path}/out", *overrides) == 2
+    assert message in capsys.readouterr().err
