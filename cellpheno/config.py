@@ -98,12 +98,26 @@ def _own_keys(step: str, whole: DictConfig) -> DictConfig:
     """The keys that the step's function names, with what they refer to filled in."""
     config = whole.copy()
     OmegaConf.resolve(config)
+    for key in config:
+        _drop_unchosen(config._get_node(key))
     names = parameters(step)
     return (
         config
         if names is None
         else OmegaConf.masked_copy(config, ["_target_", *(n for n in names if n in list(config))])
     )
+
+
+def _drop_unchosen(several: Any) -> None:
+    """Drop what an experiment sets of options, such as splits, in whose place others were chosen."""
+    if not isinstance(several, DictConfig) or several._is_none() or several._is_missing() or "_target_" in several:
+        return
+    nodes = {name: several._get_node(name) for name in several}
+    chosen = [name for name, node in nodes.items() if isinstance(node, DictConfig) and "_target_" in node]
+    with open_dict(several):
+        for name in nodes if chosen else []:
+            if name not in chosen:
+                del several[name]
 
 
 def _known(step: str, whole: DictConfig, names: Iterable[str]) -> list[str]:

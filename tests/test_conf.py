@@ -127,3 +127,9 @@ def test_every_experiment_composes(experiment):
 @pytest.mark.parametrize("preset", config_groups()["preset"])
 def test_every_preset_composes_and_passes_the_check(preset):
     load_config("run", f"preset={preset}", *NEEDED)
+
+
+def test_settings_of_options_that_were_not_chosen_do_not_stay():
+    config = load_config("run", "experiment=bbbc013", "split=[by_well]", "folder=raw")
+    assert list(config.split) == ["by_well"]
+    assert config.split.by_well.n_folds == 4

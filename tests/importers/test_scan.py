@@ -148,6 +148,14 @@ def test_table_takes_one_plate_of_many(tmp_path):
         table.scan(folder, plate="7", **known)
 
 
+def test_rows_of_a_well_are_numbered_where_no_column_tells_the_field(tmp_path):
+    text = "plate,well,file\nP1,A1,a.tif\nP2,A1,b.tif\nP1,A1,c.tif\nP1,B1,d.tif\n"
+    folder = made_table(tmp_path / "raw", text, ["a.tif", "b.tif", "c.tif", "d.tif"])
+    known = {"table": "wells.csv", "planes": {"DNA": "{file}"}, "plate_column": "plate", "number_sites": True}
+    assert places(table.scan(folder, plate="P1", **known)) == ["A01 1 DNA", "A01 2 DNA", "B01 1 DNA"]
+    assert places(table.scan(folder, plate="P2", **known)) == ["A01 1 DNA"]
+
+
 def test_faults_of_a_table_are_told_at_once(tmp_path):
     folder = made_table(tmp_path, "well,s,f\nZ99,1,a\nA1,x,../../b\nA2,2,/c\n", ["a.tif"])
     with pytest.raises(InputError) as caught:

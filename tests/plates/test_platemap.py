@@ -129,6 +129,15 @@ def test_faults_of_the_file_itself(tmp_path):
     assert "no row below the heading" in faults(write(tmp_path, "well,label\n"), plate="P1")[0]
 
 
+def test_columns_that_are_a_part_of_another_one(tmp_path):
+    path = write(tmp_path, "well,plate\nA1,Week3_25421\nA2,Week10_40111\n")
+    table = read_platemap(path, plate_column="plate", columns={}, by_pattern={"week": {"plate": "Week([0-9]+)_"}})
+    assert table["Metadata_week"].tolist() == ["10", "3"]  # the plates come in the order of their names
+    told = faults(path, plate="P1", by_pattern={"week": {"plate": "Day([0-9]+)"}})
+    assert "line 2: 'Week3_25421' does not match 'Day([0-9]+)', which makes 'week'" in told[0]
+    assert "no column 'plat' for the column 'week'" in faults(path, plate="P1", by_pattern={"week": {"plat": "(.)"}})[0]
+
+
 def test_overlapping_or_unreadable_rows_and_doubled_names_are_refused(tmp_path):
     path = write(tmp_path, "well,drug\nA1,x\n")
     told = faults(path, plate="P1", by_row={"drug": {"A-D": "x", "D-E": "y", "E-D": "z", "1-2": "z"}})
