@@ -34,7 +34,7 @@ STEPS = (
         "compare",
         "report",
     ),
-    *("image_statistics", "import_crops", "train_cells", "transfer_curve"),
+    *("image_statistics", "predict_baselines", "import_crops", "train_cells", "transfer_curve"),
 )
 WHOLE = {"experiment": "a named, whole run", "preset": "settings of many keys that belong together"}  # groups of no key
 SEVERITY = (0, 3, 2, 4, 1)  # from best to worst, over the jobs of a sweep
