@@ -21,8 +21,8 @@ from cellpheno.errors import InputError, Stopped
 
 STAGES = Path(__file__).parent / "stages"
 STEPS = (
-    *("run", "simulate", "import_plate", "segment", "measure", "crop", "embed"),
-    *("train", "predict", "compare", "report", "image_statistics"),
+    *("run", "simulate", "import_plate", "segment", "measure", "crop", "embed", "image_statistics"),
+    *("train", "predict", "compare", "predict_baselines", "report"),
     *("import_crops", "train_cells", "transfer_curve"),
 )
 WHOLE = {"experiment": "a named, whole run", "preset": "settings of many keys that belong together"}  # groups of no key

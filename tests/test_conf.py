@@ -113,7 +113,7 @@ def test_the_first_option_has_the_defaults_of_the_signature(group):
 def test_every_key_of_a_step_has_its_default_in_run_yaml(step):
     config = load_config("run", *NEEDED)
     for name, parameter in (parameters(step) or {}).items():
-        assert name in config, f"{step} takes {name}, which run.yaml does not have"
+        assert name in list(config), f"{step} takes {name}, which run.yaml does not have"
         if isinstance(parameter.default, bool | int | float | str):
             assert config[name] == parameter.default, name
     assert step_function(step).__doc__

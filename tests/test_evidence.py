@@ -12,7 +12,7 @@ from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.statistics import scores
 from cellpheno.components import build
 from cellpheno.config import load_config
-from cellpheno.stages.compare import well_features
+from cellpheno.stages.well_features import well_features
 from cellpheno.stages.wells import usable, well_table
 from tests.conftest import Screen
 

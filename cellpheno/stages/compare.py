@@ -2,33 +2,26 @@
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
-from cellpheno.compare.baselines import Contest, contest
+from cellpheno.compare.baselines import contest
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
-from cellpheno.plates.commit import hash_file
-from cellpheno.profiles.aggregate import COUNT, STATISTICS, aggregate
-from cellpheno.profiles.elsewhere import profile_files, unmatched
-from cellpheno.stages.cell_tables import cells_path
-from cellpheno.stages.image_statistics import statistics_path
+from cellpheno.names import WELL
+from cellpheno.profiles.aggregate import STATISTICS
+from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
+from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
-
-Baselines = Mapping[str, Callable[..., Any]]
-log = logging.getLogger("cellpheno")
 
 
 def compare(
@@ -115,15 +108,12 @@ def compare(
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, split_groups(split)],
-        elsewhere={
-            name: [hash_file(f) for f in profile_files(path)] for name, (path, _) in elsewhere(baselines).items()
-        },
+        elsewhere=elsewhere_hashes(baselines),
     )
-    fit = functools.partial(contest, tuning=tuning, groups=split_groups(split))
+    settings = {"tuning": tuning, "groups": split_groups(split), "aggregation": list(aggregation), "seed": seed}
     work = functools.partial(
-        _compare, plan, output, mil, fit, baselines, aggregation, reference, unit, n_bootstrap,
-        dose=dose, dose_by=dose_by, seed=seed,
-    )  # fmt: skip
+        _compare, plan, output, mil, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by
+    )
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
 
@@ -131,21 +121,20 @@ def _compare(
     plan: Plan,
     output: Path,
     mil: Path,
-    fit: Callable[..., Contest],
     baselines: Baselines,
-    aggregation: Sequence[str],
+    settings: Mapping[str, Any],
     reference: str,
     unit: str,
     n_bootstrap: int,
     *,
     dose: str | None,
     dose_by: str | None,
-    seed: int,
 ) -> Result:
-    messages = profile_messages(plan.usable, baselines)
-    features = well_features(plan.usable, aggregation)
+    seed = settings["seed"]
+    features = well_features(plan.usable, settings["aggregation"])
+    messages = lacking_messages(plan.usable, features, baselines)
     about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
-    own, tuning = fit(plan.usable, features, *about)
+    own, tuning = contest(plan.usable, features, *about, tuning=settings["tuning"], groups=settings["groups"])
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
     if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
         predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
@@ -166,6 +155,7 @@ def _compare(
         tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
+    files += write_contest(output, plan, features, baselines, settings)
     return Result("warned" if messages else "done", files, messages, {})
 
 
@@ -193,52 +183,3 @@ def split_groups(split: Splits) -> dict[str, str | None]:
     """
     found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
     return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}
-
-
-def elsewhere(baselines: Baselines) -> dict[str, tuple[str, Callable[[], pd.DataFrame]]]:
-    """Path and reader of each baseline whose features were made elsewhere."""
-    given = {name: inspect.signature(baseline).parameters.get("profiles") for name, baseline in baselines.items()}
-    readers = {name: parameter.default for name, parameter in given.items() if parameter and parameter.default}
-    return {name: (str(inspect.signature(read).parameters["path"].default), read) for name, read in readers.items()}
-
-
-def profile_messages(wells: pd.DataFrame, baselines: Baselines) -> list[str]:
-    """Say which wells the features made elsewhere lack; there their contestant predicts the training fold's prior."""
-    messages = []
-    for name, (path, read) in elsewhere(baselines).items():
-        if lacking := unmatched(wells, read(), path):
-            messages.append(f"{name}: {path} lacks {len(lacking)} wells, predicted by the prior: {', '.join(lacking)}")
-            log.warning("compare: %s", messages[-1])
-    return messages
-
-
-def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) -> pd.DataFrame:
-    """Features of every well: of its cells, aggregated, and of its whole fields, whichever were measured.
-
-    One cell table is in memory at a time. A well without cells has nan; where no cell was measured, as on the path of
-    whole fields, the wells' numbers of cells are unknown.
-    """
-    table = _cell_features(wells, statistics)
-    images = _image_features(wells)
-    return table if images is None else table.merge(images, on=[PLATE, WELL], how="left", validate="one_to_one")
-
-
-def _cell_features(wells: pd.DataFrame, statistics: Sequence[str]) -> pd.DataFrame:
-    if not any(cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()):
-        return wells[[PLATE, WELL]].assign(**{COUNT: np.nan})
-    rows = []
-    for _, well in wells.iterrows():
-        cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))
-        rows.append(aggregate(cells, statistics=statistics, wells=pd.DataFrame([well[[PLATE, WELL]]])))
-    return pd.concat(rows, ignore_index=True)
-
-
-def _image_features(wells: pd.DataFrame) -> pd.DataFrame | None:
-    """Mean over its fields of what each well's pictures measure; None where the step was not done for any well."""
-    paths = [statistics_path(Path(well["folder"]), well[WELL]) for _, well in wells.iterrows()]
-    tables = [pd.read_parquet(path) for path in paths if path.is_file()]
-    if not tables:
-        return None
-    fields = pd.concat(tables, ignore_index=True)
-    features = [column for column in fields if str(column).startswith("Image_")]
-    return fields.groupby([PLATE, WELL], sort=True)[features].mean().reset_index()

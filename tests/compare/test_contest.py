@@ -203,6 +203,26 @@ def test_a_batch_column_that_is_not_there_is_named_with_those_that_are():
         baseline_predictions(wells, features, folds, {"week": week}, CLASSES, seed=0)
 
 
+def test_where_cells_were_not_counted_whole_fields_still_speak_and_a_dark_well_gets_the_prior():
+    wells, features = screen(shift=6.0)
+    fields = features.rename(columns=lambda c: c.replace("Cells_", "Image_")).assign(Metadata_Count_Cells=np.nan)
+    fields.loc[4, [c for c in fields if c.startswith("Image_")]] = np.nan
+    folds = by_well(wells, n_folds=4, seed=0)
+    images = {
+        "image_statistics": partial(ENGINEERED, columns=["Image_*"]),
+        "cell_count": partial(ENGINEERED, columns=["Metadata_Count_Cells"]),
+    }
+    table = baseline_predictions(wells, fields, folds, images, CLASSES, seed=0)
+    own = table[table["contestant"] == "image_statistics"].sort_values(KEYS).reset_index(drop=True)
+    dark = (own["Metadata_Plate"] == "P0") & (own["Metadata_Well"] == "B02")
+    assert (own["true"] == own["pred"])[~dark].mean() > 0.9
+    keys = [f"prob_{name}" for name in CLASSES]
+    counted = table[table["contestant"] == "cell_count"]
+    np.testing.assert_allclose(counted[keys], 1 / 3, atol=0.05)  # each fold's prior
+    prior = counted.set_index(KEYS).loc[("P0", "B02"), keys].to_numpy(float)
+    np.testing.assert_allclose(own.loc[dark, keys].to_numpy(float)[0], prior)
+
+
 def test_a_contest_of_unequal_grids_is_refused():
     with pytest.raises(InputError, match="one 4, other 1"):
         check_grids({"one": ENGINEERED, "other": partial(ENGINEERED, grid=[{}])})

@@ -11,7 +11,7 @@ from cellpheno.batch.ledger import read_record
 from cellpheno.images.grey_levels import field_statistics
 from cellpheno.plates.plate import open_plate
 from cellpheno.profiles.aggregate import aggregate
-from cellpheno.stages.compare import well_features
+from cellpheno.stages.well_features import well_features
 from tests.conftest import SMALL
 
 RUN = [*(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap"))), "output=runs/contest"]
@@ -80,6 +80,33 @@ def test_a_second_run_does_nothing_until_the_file_changes(contest, caplog):
     pd.read_csv(screen.folder / "profiles.csv.gz").iloc[1:].to_csv(screen.folder / "profiles.csv.gz", index=False)
     assert screen("compare", *RUN, *chosen) == 0
     assert "lacks 2 wells" in read_record(screen.folder / "runs/contest", "compare")["compare"]["messages"][0]
+
+
+def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, fresh_copy, capsys):
+    """Two wells lose their labels, so the run itself predicts them as new: the fit anew must say the same."""
+    screen = fresh_copy(cropped_screen)
+    path = screen.folder / "SIM1/platemap.csv"
+    mapped = pd.read_csv(path, dtype=str, keep_default_na=False)
+    new = mapped.groupby("Metadata_label")["Metadata_Well"].first().tolist()
+    mapped.loc[mapped["Metadata_Well"].isin(new), "Metadata_label"] = ""
+    mapped.to_csv(path, index=False)
+    chosen = ["baselines=[engineered,position]", "aggregation=[median,mad]", "engine.workers=1"]
+    assert screen("compare", *RUN, *chosen) == 0
+    ask = ["plates=[SIM1.zarr]", "models=runs/contest", "output=runs/later"]
+    assert screen("predict_baselines", *ask) == 0
+    found = pd.read_parquet(screen.folder / "runs/later/predictions-baselines.parquet")
+    run = pd.read_parquet(screen.folder / "runs/contest/predictions.parquet").query("role == 'new'")
+    assert sorted(found["Metadata_Well"]) == sorted(2 * new)
+    pd.testing.assert_frame_equal(found, run.reset_index(drop=True))
+
+    kept = pd.read_parquet(screen.folder / "runs/contest/contest.parquet")
+    column = next(c for c in kept if c.startswith("Cells_AreaShape_Area"))
+    kept.assign(**{column: kept[column].to_numpy()[::-1]}).to_parquet(screen.folder / "runs/contest/contest.parquet")
+    assert screen("predict_baselines", *ask) == 2
+    assert "do not give the predictions of runs/contest" in capsys.readouterr().err
+    (screen.folder / "runs/contest/contest.json").unlink()
+    assert screen("predict_baselines", *ask) == 2
+    assert "has no contest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
