@@ -16,7 +16,7 @@ from cellpheno.compare.baselines import contest
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
-from cellpheno.names import WELL
+from cellpheno.names import PLATE, WELL
 from cellpheno.profiles.aggregate import STATISTICS
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
