@@ -118,6 +118,49 @@ class Unchanged:
         return torch.from_numpy(np.ascontiguousarray(crops, np.float32))
 
 
+@dataclass(frozen=True)
+class FixedRange:
+    """Stretch every channel of every plate between the same two grey levels.
+
+    Nothing is estimated, so a plate of few or of strong treatments is not brought to the scale of the others; right
+    where brightness means the same on all plates.
+
+    Parameters
+    ----------
+    low, high : float
+        Grey levels that become 0 and 1; nothing is cut. ``high`` None: the highest value of the data type.
+
+    Examples
+    --------
+    >>> stretch, crops = FixedRange(), np.array([[[[0, 51, 255]]]], np.uint8)
+    >>> stretch(crops, stretch.limits(crops)).flatten().tolist()
+    [0.0, 0.20000000298023224, 1.0]
+    """
+
+    low: float = 0.0
+    high: float | None = None
+    scope: ClassVar[str] = "crop"
+
+    def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Limits (n, c, 2), the same for each crop of (n, c, y, x).
+
+        Raises
+        ------
+        ValueError
+            If ``high`` is not above ``low``, or not given for pixels that are no integers.
+        """
+        if self.high is None and crops.dtype.kind not in "iu":
+            raise ValueError(f"pixels of type {crops.dtype} have no highest value; give high")
+        high = float(np.iinfo(crops.dtype).max) if self.high is None else self.high  # type: ignore[type-var]
+        if not self.low < high:
+            raise ValueError(f"grey levels {self.low} and {high}: wanted low < high")
+        return np.broadcast_to(np.array([self.low, high], np.float32), (*crops.shape[:2], 2))
+
+    def __call__(self, crops: NDArray[np.generic], limits: NDArray[np.float32]) -> Tensor:
+        """Raw crops (n, c, y, x) and limits (n, c, 2) to a float32 tensor of the same shape."""
+        return _stretch(crops, limits, ceiling=np.inf)
+
+
 def augment(
     crops: Tensor,
     generator: torch.Generator,
