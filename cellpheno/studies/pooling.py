@@ -27,6 +27,7 @@ from cellpheno.seeds import derived_seed
 from cellpheno.training.fit import reproducible
 
 MEASURES = ("macro_auroc", "balanced_accuracy", "log_loss")
+STILL = 0.05  # of the median spread: features that vary less say nothing
 LARGEST_STEP = 1.0  # norm to which a step's gradient is cut, as in conf/trainer
 
 
@@ -162,7 +163,8 @@ def project(cells: Cells, others: Cells, components: int | None, seed: int) -> t
     """Keep the principal components of scaled features, found in ``cells`` alone and without labels.
 
     Thousands of features of a few thousand cells are mostly directions in which no class differs; a model learns
-    faster, and less by heart, from those in which cells differ most.
+    faster, and less by heart, from those in which cells differ most. Features that hardly vary are left out: scaled to
+    variance 1, they would make outliers of a few cells.
 
     Parameters
     ----------
@@ -175,12 +177,13 @@ def project(cells: Cells, others: Cells, components: int | None, seed: int) -> t
     """
     if components is None:
         return cells, others
-    mean, spread = cells.features.mean(0), cells.features.std(0).clamp(min=1e-6)
-    n = min(components, *cells.features.shape)
+    mean, spread = cells.features.mean(0), cells.features.std(0)
+    varied = spread > STILL * spread.median()
+    own, new = (((part.features - mean) / spread)[:, varied] for part in (cells, others))  # (n, d) each
+    n = min(components, *own.shape)
     torch.manual_seed(seed)
-    axes = torch.pca_lowrank((cells.features - mean) / spread, q=min(n + 10, *cells.features.shape), niter=4)[2][:, :n]
-    first, second = (part._replace(features=((part.features - mean) / spread) @ axes) for part in (cells, others))
-    return first, second
+    axes = torch.pca_lowrank(own, q=min(n + 10, *own.shape), niter=4)[2][:, :n]
+    return cells._replace(features=own @ axes), others._replace(features=new @ axes)
 
 
 def study_unit(
