@@ -1,6 +1,7 @@
 """Can the class be had without looking at a phenotype: what the scores of the controls say of all others."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def confounding(
     'Split by well: the plate alone predicts the class, balanced accuracy 0.90 [0.80, 0.95], guessing 0.50. So a ...'
     """
     rows = scores[(scores["metric"] == metric) & (scores["class"] == "")]
-    table = {(row["split"], row["contestant"]): row for row in rows.to_dict("records")}
+    table = {(str(row["split"]), str(row["contestant"])): row for row in rows.to_dict("records")}
     splits, told = list(dict.fromkeys(rows["split"])), []
     alarmed = []
     for split in splits:
@@ -78,7 +79,7 @@ def confounding(
 
 
 def _falls(
-    table: Mapping[tuple[str, str], Mapping[str, float]], contestants: list[str], loose: str, strict: str, chance: float
+    table: Mapping[tuple[str, str], Mapping[Any, Any]], contestants: list[str], loose: str, strict: str, chance: float
 ) -> list[str]:
     """Contestants that are above chance under one split and not under the other."""
     told = []
@@ -93,12 +94,12 @@ def _falls(
     return told
 
 
-def _above(row: Mapping[str, float], chance: float) -> bool:
+def _above(row: Mapping[Any, Any], chance: float) -> bool:
     low = float(row["low"])
     return float(row["value"]) > chance + 0.1 if np.isnan(low) else low > chance
 
 
-def _figures(row: Mapping[str, float]) -> str:
+def _figures(row: Mapping[Any, Any]) -> str:
     bounds = "no interval" if np.isnan(float(row["low"])) else f"{row['low']:.2f}, {row['high']:.2f}"
     return f"{row['value']:.2f} [{bounds}]"
 
