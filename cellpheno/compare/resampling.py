@@ -5,8 +5,7 @@ Wells that were predicted in several repeats count once, with the mean logit ove
 Of each stratum of m units, m - 1 are drawn with replacement and weighted m / (m - 1), which gives a mean its unbiased
 variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units and for wells
 of several classes the sets of classes that a unit holds; sets that one unit alone holds are one stratum together.
-Quantiles are stretched about the value as Student's t is wider than the normal distribution (Hesterberg 2015,
-doi:10.1080/00031305.2015.1089789): quantiles far out in the tail would be those of very few resamples.
+Few units widen intervals by Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 """
 
 import zlib
@@ -26,7 +25,6 @@ from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
-SLACK = 1.5  # times as many wells as there are: a variance between few clusters is a guess, and may come out too small
 
 
 class Contest(NamedTuple):
@@ -129,19 +127,26 @@ def no_interval(draws: Floats, resamples: Resamples) -> str:
     return "no interval: undefined in more than a tenth of the resamples" if undefined else ""
 
 
-def stretched_percentiles(values: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
-    """Percentiles of the draws, stretched about the value, which is the first of ``values``: for differences.
+def difference_interval(values: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
+    """Interval of a difference, the first of ``values``, from its draws, the others.
+
+    Over larger units than wells it is Student's t on the standard error of the draws, since the tails of a few units'
+    resamples are too short; over wells the percentiles, stretched about the value as t is wider than the normal.
 
     Examples
     --------
-    >>> six = Resamples(np.ones((1, 2)), 6, np.full(2, 6.0), np.full(2, 12.0), np.full(2, 6.0), 5, "")
-    >>> low, high = stretched_percentiles(np.r_[0.0, np.linspace(-1, 1, 1001)], six, 0.95)
-    >>> round(low, 3), round(high, 3)  # 0.95 times 2.571 / 1.960
-    (-1.246, 1.246)
+    >>> six = Resamples(np.ones((1, 60)), 6, *[np.full(2, 6.0)] * 3, 5, "")
+    >>> low, high = difference_interval(np.r_[0.1, np.tile([-0.1, 0.3], 50)], six, 0.95)
+    >>> round(low, 3), round(high, 3)  # 0.1 and 2.571 times 0.2
+    (-0.414, 0.614)
     """
     tail, value = (1 - confidence) / 2, float(values[0])
-    stretch = float(student.ppf(tail, resamples.degrees) / norm.ppf(tail))
-    low, high = np.quantile(values[1:][np.isfinite(values[1:])], [tail, 1 - tail])
+    draws, quantile = values[1:][np.isfinite(values[1:])], float(student.ppf(tail, resamples.degrees))
+    if resamples.n_units < resamples.weights.shape[1]:
+        half = -quantile * float(draws.std())
+        return value - half, value + half
+    stretch = quantile / float(norm.ppf(tail))
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
 
@@ -167,9 +172,10 @@ def fraction_interval(
 ) -> tuple[float, float]:
     """Jeffreys' interval on the effective number of units: for scores from 0 to 1.
 
-    The effective number is that of a plain proportion with the variance of the draws, at best that of wells which are
-    all independent (second of ``most``). Where nothing went wrong all resamples agree, and nothing tells how alike the
-    wells of a unit are: then it is the number of units (first of ``most``), so that there is doubt left.
+    The effective number is that of a plain proportion with the variance of the draws, less where these come from few
+    units, and at best that of wells which are all independent (second of ``most``). Where nothing went wrong all
+    resamples agree, and nothing tells how alike the wells of a unit are: then it is the number of units (first of
+    ``most``), so that there is doubt left.
 
     References
     ----------
@@ -183,9 +189,9 @@ def fraction_interval(
     (0.883, 1.0)
     """
     variance = float(np.var(draws[np.isfinite(draws)]))
-    n = min(most[1], value * (1 - value) / variance) if variance > 1e-12 else most[0]
     tail, n_wells = (1 - confidence) / 2, resamples.weights.shape[1]
-    n *= float(student.ppf(tail, n_wells - 1) / student.ppf(tail, resamples.degrees)) ** 2  # few units: less is known
+    few = float(student.ppf(tail, resamples.degrees) / student.ppf(tail, n_wells - 1))  # few units: less is known
+    n = min(most[1], value * (1 - value) / variance / few**2) if variance > 1e-12 else most[0] / few**2
     low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
     return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
 
@@ -213,8 +219,7 @@ def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -
     -------
     tuple of float
         Units, then wells, of the class for its recall and its average precision; the harmonic number for means over
-        classes; for areas under the ROC curve that of Hanley and McNeil's variance. Wells of larger units count
-        half as many again, by which intervals over few units hold the truth as often as they should in simulations.
+        classes; for areas under the ROC curve that of Hanley and McNeil's variance.
 
     References
     ----------
@@ -224,7 +229,7 @@ def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -
     wells, n_wells = resamples.wells_per_class, resamples.weights.shape[1]
     of_units = _effective(metric, value, k, resamples.per_class, resamples.rest)
     of_wells = _effective(metric, value, k, wells, n_wells - wells)
-    return of_units, of_wells * (SLACK if resamples.n_units < n_wells else 1.0)
+    return of_units, of_wells
 
 
 def _effective(metric: str, value: float, k: int | None, own: Floats, rest: Floats) -> float:

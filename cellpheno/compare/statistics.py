@@ -24,13 +24,13 @@ from cellpheno.compare.resampling import (
     Resamples,
     contests,
     detectable_difference,
+    difference_interval,
     fraction_interval,
     generator,
     most_units,
     no_interval,
     positive_interval,
     resample,
-    stretched_percentiles,
     unit_name,
 )
 from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
@@ -170,7 +170,7 @@ def _compared(
     for metric in metrics_for(contest.truth):
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
-        low, high = (np.nan, np.nan) if note else stretched_percentiles(gap, draws, confidence)
+        low, high = (np.nan, np.nan) if note else difference_interval(gap, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,

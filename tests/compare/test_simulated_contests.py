@@ -88,7 +88,7 @@ def test_shuffled_labels_cover_chance_and_show_no_lead():
 @pytest.mark.parametrize("n_plates", [6, 10, 20, 40])
 def test_intervals_over_plates_cover(n_plates):
     """Averaged over how alike the wells of a plate are: an interval cannot know that from few plates."""
-    covered = pd.DataFrame([coverage(300, n_plates, icc, seed=i) for i, icc in enumerate((0.0, 0.1, 0.2))]).mean()
+    covered = pd.DataFrame([coverage(500, n_plates, icc, seed=i) for i, icc in enumerate((0.0, 0.1, 0.2))]).mean()
     assert covered.drop("macro_auroc").between(0.93, 0.97).all(), covered
     assert covered["macro_auroc"] >= 0.93  # wide near 1, on purpose
 
@@ -96,16 +96,20 @@ def test_intervals_over_plates_cover(n_plates):
 @pytest.mark.full
 @pytest.mark.parametrize("n_plates", [6, 10, 20, 40])
 def test_differences_over_plates_hold_zero_and_are_rejected_at_the_level(n_plates):
-    found = pd.concat([null_contests(250, n_plates, icc, seed=10 + i) for i, icc in enumerate((0.0, 0.1, 0.2))])
+    found = pd.concat([null_contests(400, n_plates, icc, seed=10 + i) for i, icc in enumerate((0.0, 0.1, 0.2))])
     found = found.groupby("metric").mean()
-    assert found["small"].between(0.02 if n_plates == 6 else 0.03, 0.07).all(), found  # 64 swaps of 6 plates
-    assert found["holds"].between(0.925, 0.975).all(), found
-    assert found["told"].max() <= 0.05 + 0.02, found
+    counted = {"balanced_accuracy": 0.015, "macro_f1": 0.015} if n_plates == 6 else {}  # 64 swaps, many of them tied
+    least = pd.Series(0.03, index=found.index) - pd.Series(counted).reindex(found.index).fillna(0)
+    assert (found["small"] >= least).all(), found
+    assert (found["small"] <= 0.07).all(), found
+    assert found["holds"].drop("macro_auroc").between(0.93, 0.97).all(), found
+    assert found.loc["macro_auroc", "holds"] >= 0.93  # wide near 1, on purpose
+    assert found["told"].max() <= 0.05 + 0.01, found
 
 
 @pytest.mark.full
 def test_a_lead_between_equals_is_told_in_one_contest_of_twenty_at_most():
-    found = null_contests(200, 10, 0.1, seed=99, n_bootstrap=500)
+    found = null_contests(1000, 10, 0.1, seed=99)
     assert found.loc["balanced_accuracy", "told"] <= 0.05, found
 
 
