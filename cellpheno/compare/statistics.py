@@ -224,6 +224,8 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     if row["verdict"] == NO_DIFFERENCE:
         least = float(str(row.get("detectable", "nan")))
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
+        if least > 1 and not less_is_better:  # of scores from 0 to 1
+            power = " Over so few, no difference would have been shown 4 times in 5."
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
 
