@@ -98,7 +98,8 @@ def scores(
                 rows.append((*row, len(contest.truth), draws.n_units, unit_name(unit), note))
             for metric, value in _calibration(contest, contestant, seed).items():
                 row = (contestant, contest.split, metric, "", value, np.nan, np.nan)
-                rows.append((*row, len(contest.truth), draws.n_units, unit_name(unit), ""))
+                note = draws.note or (LEAKY_NOTE if LEAKY_NOTE in mark else "")
+                rows.append((*row, len(contest.truth), draws.n_units, unit_name(unit), note))
     names = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_unit", "unit", "note"]
     return pd.DataFrame(rows, columns=names)
 
