@@ -18,7 +18,7 @@ from cellpheno.compare.metrics import (
     metrics_for,
     score,
 )
-from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps
+from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps, whole_p
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
@@ -121,7 +121,8 @@ def differences(
     predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos et al. 2005,
     doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is corrected for
     the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A contestant is
-    "ahead" or "behind" only if ``p_holm`` is below 1 - confidence and the interval leaves out zero. ``p_mcnemar`` is
+    "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the interval leaves out
+    zero: so equals are told apart in 5 % of contests at most. ``p_mcnemar`` is
     McNemar's exact test on the wells that one of the two gets right, where each well is a unit of its own and has one
     class. ``detectable`` is the difference that would have been shown with a chance of 80 %, from the standard error
     of the resamples.
@@ -155,7 +156,9 @@ def differences(
         tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else DIFFERENCE_COLUMNS))
     table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
     table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
-    table["verdict"] = [_verdict(row, 1 - confidence) for row in table.to_dict("records")]
+    strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
+    rows = table.assign(p_holm=strict).to_dict("records")
+    table["verdict"] = [_verdict(row, 1 - confidence) for row in rows]
     return table[DIFFERENCE_COLUMNS]
 
 
@@ -179,6 +182,7 @@ def _compared(
             "metric": metric,
         }
         row |= {"value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
+        row["p_whole"] = whole_p(swapped[metric])
         row["p_mcnemar"] = (
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
