@@ -153,12 +153,12 @@ def differences(
         draws = resample(contest, unit, n_bootstrap, seed)
         others = [contestant for contestant in contest.logits if contestant != reference]
         rows = [row for other in others for row in _compared(contest, draws, other, reference, confidence, seed)]
-        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else DIFFERENCE_COLUMNS))
+        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "p_whole"]))
     table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
     table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
-    rows = table.assign(p_holm=strict).to_dict("records")
-    table["verdict"] = [_verdict(row, 1 - confidence) for row in rows]
+    facts = table.assign(p_holm=strict).to_dict("records")
+    table["verdict"] = [_verdict(row, 1 - confidence) for row in facts]
     return table[DIFFERENCE_COLUMNS]
 
 
