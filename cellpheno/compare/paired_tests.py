@@ -53,6 +53,18 @@ def mid_p(gaps: Floats) -> float:
     return float(((size > size[0] + 1e-12).mean() + (size >= size[0] - 1e-12).mean()) / 2)
 
 
+def whole_p(gaps: Floats) -> float:
+    """Two-sided p of the first value among all of them, ties counting whole: never too small.
+
+    Examples
+    --------
+    >>> whole_p(np.array([2.0, -2.0, 1.0, 0.0]))
+    0.5
+    """
+    size = np.abs(gaps)
+    return float((size >= size[0] - 1e-12).mean()) if np.isfinite(gaps[0]) else float("nan")
+
+
 def holm(p: Floats) -> Floats:
     """Correct p values for their number, step by step from the smallest; nan is left out.
 

@@ -5,7 +5,7 @@ Wells that were predicted in several repeats count once, with the mean logit ove
 Of each stratum of m units, m - 1 are drawn with replacement and weighted m / (m - 1), which gives a mean its unbiased
 variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units and for wells
 of several classes the sets of classes that a unit holds; sets that one unit alone holds are one stratum together.
-Quantiles are those of Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+Few units widen intervals by Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 """
 
 import zlib
@@ -44,6 +44,7 @@ class Resamples(NamedTuple):
     weights: Floats  # (1 + R, n)
     n_units: int
     per_class: Floats  # (K,) units that hold the class
+    wells_per_class: Floats  # (K,) wells of the class
     rest: Floats  # (K,) units, or of larger units their classes, that are other than the class
     degrees: int  # degrees of freedom
     note: str
@@ -126,7 +127,8 @@ def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamp
         note = f"no interval: a class with one {unit_name(unit)}"
     per_class = np.array([sum(k in classes for classes in held) for k in range(n_classes)], dtype=np.float64)
     rest = len(units) - per_class if contest.truth.ndim == 2 else per_class.sum() - per_class
-    return Resamples(weights, len(units), per_class, rest, len(units) - len(strata), note)
+    wells = positive.sum(axis=0).astype(np.float64)
+    return Resamples(weights, len(units), per_class, wells, rest, len(units) - len(strata), note)
 
 
 def no_interval(draws: Floats, resamples: Resamples) -> str:
@@ -137,11 +139,27 @@ def no_interval(draws: Floats, resamples: Resamples) -> str:
     return "no interval: undefined in more than a tenth of the resamples" if undefined else ""
 
 
-def percentiles(draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
-    """Percentiles of the draws at the tails of Student's t: for differences."""
-    tail = float(norm.cdf(student.ppf((1 - confidence) / 2, resamples.degrees)))
-    low, high = np.quantile(draws[np.isfinite(draws)], [tail, 1 - tail])
-    return float(low), float(high)
+def difference_interval(values: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
+    """Interval of a difference, the first of ``values``, from its draws, the others.
+
+    Over larger units than wells it is Student's t on the standard error of the draws, since the tails of a few units'
+    resamples are too short; over wells the percentiles, stretched about the value as t is wider than the normal.
+
+    Examples
+    --------
+    >>> six = Resamples(np.ones((1, 60)), 6, *[np.full(2, 6.0)] * 3, 5, "")
+    >>> low, high = difference_interval(np.r_[0.1, np.tile([-0.1, 0.3], 50)], six, 0.95)
+    >>> round(low, 3), round(high, 3)  # 0.1 and 2.571 times 0.2
+    (-0.414, 0.614)
+    """
+    tail, value = (1 - confidence) / 2, float(values[0])
+    draws, quantile = values[1:][np.isfinite(values[1:])], float(student.ppf(tail, resamples.degrees))
+    if resamples.n_units < resamples.weights.shape[1]:
+        half = -quantile * float(draws.std())
+        return value - half, value + half
+    stretch = quantile / float(norm.ppf(tail))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
 
 def detectable_difference(draws: Floats, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
@@ -151,7 +169,7 @@ def detectable_difference(draws: Floats, resamples: Resamples, confidence: float
 
     Examples
     --------
-    >>> many = Resamples(np.ones((1, 2)), 1000, np.full(2, 500.0), np.full(2, 500.0), 998, "")
+    >>> many = Resamples(np.ones((1, 2)), 1000, *[np.full(2, 500.0)] * 3, 998, "")
     >>> round(detectable_difference(np.array([-0.1, 0.1] * 500), many, 0.95), 3)  # (1.96 + 0.84) 0.1
     0.28
     """
@@ -162,12 +180,14 @@ def detectable_difference(draws: Floats, resamples: Resamples, confidence: float
 
 
 def fraction_interval(
-    value: float, draws: Floats, most: float, resamples: Resamples, confidence: float
+    value: float, draws: Floats, most: tuple[float, float], resamples: Resamples, confidence: float
 ) -> tuple[float, float]:
     """Jeffreys' interval on the effective number of units: for scores from 0 to 1.
 
-    The effective number is that of a plain proportion with the variance of the draws, ``most`` at best. So there is
-    doubt left where nothing went wrong and all resamples agree.
+    The effective number is that of a plain proportion with the variance of the draws, less where these come from few
+    units, and at best that of wells which are all independent (second of ``most``). Where nothing went wrong all
+    resamples agree, and nothing tells how alike the wells of a unit are: then it is the number of units (first of
+    ``most``), so that there is doubt left.
 
     References
     ----------
@@ -175,15 +195,15 @@ def fraction_interval(
 
     Examples
     --------
-    >>> never_wrong = Resamples(np.ones((1, 20)), 20, np.full(2, 10.0), np.full(2, 10.0), 18, "")
-    >>> low, high = fraction_interval(1.0, np.ones(100), 20.0, never_wrong, 0.95)
+    >>> never_wrong = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
+    >>> low, high = fraction_interval(1.0, np.ones(100), (20.0, 20.0), never_wrong, 0.95)
     >>> round(low, 3), high
     (0.883, 1.0)
     """
     variance = float(np.var(draws[np.isfinite(draws)]))
-    n = min(most, value * (1 - value) / variance) if variance > 1e-12 else most
     tail, n_wells = (1 - confidence) / 2, resamples.weights.shape[1]
-    n *= float(student.ppf(tail, n_wells - 1) / student.ppf(tail, resamples.degrees)) ** 2  # few units: less is known
+    few = float(student.ppf(tail, resamples.degrees) / student.ppf(tail, n_wells - 1))  # few units: less is known
+    n = min(most[1], value * (1 - value) / variance / few**2) if variance > 1e-12 else most[0] / few**2
     low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
     return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
 
@@ -195,8 +215,8 @@ def positive_interval(value: float, draws: Floats, resamples: Resamples, confide
     return value * float(np.exp(-half)), value * float(np.exp(half))
 
 
-def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -> float:
-    """Effective number of units of a score at best, as if units were independent and classes alike.
+def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -> tuple[float, float]:
+    """Effective number of units of a score at best, and of wells, as if they were independent and classes alike.
 
     Parameters
     ----------
@@ -209,17 +229,25 @@ def most_units(metric: str, value: float, k: int | None, resamples: Resamples) -
 
     Returns
     -------
-    float
-        Wells of the class for its recall and its average precision; the harmonic number for means over classes; for
-        areas under the ROC curve that of Hanley and McNeil's variance.
+    tuple of float
+        Units, then wells, of the class for its recall and its average precision; the harmonic number for means over
+        classes; for areas under the ROC curve that of Hanley and McNeil's variance.
 
     References
     ----------
     Hanley, McNeil 1982, Radiology 143, 29, doi:10.1148/radiology.143.1.7063747; Boyd, Eng, Page 2013,
     doi:10.1007/978-3-642-40994-3_29 (average precision as a proportion of the positives)
     """
-    there = resamples.per_class > 0  # classes that a split can score
-    own, rest = (part[there] if k is None else part[k : k + 1] for part in (resamples.per_class, resamples.rest))
+    wells, n_wells = resamples.wells_per_class, resamples.weights.shape[1]
+    of_units = _effective(metric, value, k, resamples.per_class, resamples.rest)
+    of_wells = _effective(metric, value, k, wells, n_wells - wells)
+    return of_units, of_wells
+
+
+def _effective(metric: str, value: float, k: int | None, own: Floats, rest: Floats) -> float:
+    """Effective number from how many are of each class (K,) and how many are not."""
+    there = own > 0  # classes that a split can score
+    own, rest = (part[there] if k is None else part[k : k + 1] for part in (own, rest))
     if "auroc" not in metric:
         return float(len(own) ** 2 / np.sum(1 / own))
     rest = np.maximum(rest, 1.0)

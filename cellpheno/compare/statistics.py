@@ -18,17 +18,17 @@ from cellpheno.compare.metrics import (
     metrics_for,
     score,
 )
-from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps
+from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps, whole_p
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
     contests,
     detectable_difference,
+    difference_interval,
     fraction_interval,
     generator,
     most_units,
     no_interval,
-    percentiles,
     positive_interval,
     resample,
     unit_name,
@@ -103,7 +103,8 @@ def scores(
                 rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), note))
             for metric, value in _calibration(contest, contestant, seed).items():
                 row = (contestant, contest.split, metric, "", value, np.nan, np.nan)
-                rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), ""))
+                note = draws.note or (LEAKY_NOTE if LEAKY_NOTE in mark else "")
+                rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), note))
     names = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_junk", "n_unit", "unit", "note"]
     return pd.DataFrame(rows, columns=names)
 
@@ -126,7 +127,8 @@ def differences(
     predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos et al. 2005,
     doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is corrected for
     the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A contestant is
-    "ahead" or "behind" only if ``p_holm`` is below 1 - confidence and the interval leaves out zero. ``p_mcnemar`` is
+    "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the interval leaves out
+    zero: so equals are told apart in 5 % of contests at most. ``p_mcnemar`` is
     McNemar's exact test on the wells that one of the two gets right, where each well is a unit of its own and has one
     class. ``detectable`` is the difference that would have been shown with a chance of 80 %, from the standard error
     of the resamples.
@@ -157,10 +159,12 @@ def differences(
         draws = resample(contest, unit, n_bootstrap, seed)
         others = [contestant for contestant in contest.logits if contestant != reference]
         rows = [row for other in others for row in _compared(contest, draws, other, reference, confidence, seed)]
-        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else DIFFERENCE_COLUMNS))
+        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "p_whole"]))
     table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
     table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
-    table["verdict"] = [_verdict(row, 1 - confidence) for row in table.to_dict("records")]
+    strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
+    facts = table.assign(p_holm=strict).to_dict("records")
+    table["verdict"] = [_verdict(row, 1 - confidence) for row in facts]
     return table[DIFFERENCE_COLUMNS]
 
 
@@ -176,7 +180,7 @@ def _compared(
     for metric in metrics_for(contest.truth):
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
-        low, high = (np.nan, np.nan) if note else percentiles(gap[1:], draws, confidence)
+        low, high = (np.nan, np.nan) if note else difference_interval(gap, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,
@@ -184,6 +188,7 @@ def _compared(
             "metric": metric,
         }
         row |= {"value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
+        row["p_whole"] = whole_p(swapped[metric])
         row["p_mcnemar"] = (
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
@@ -230,6 +235,8 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     if row["verdict"] == NO_DIFFERENCE:
         least = float(str(row.get("detectable", "nan")))
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
+        if least > 1 and not less_is_better:  # of scores from 0 to 1
+            power = " Over so few, no difference would have been shown 4 times in 5."
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
 

@@ -89,7 +89,7 @@ def _difference_row(row: Any) -> dict[str, str]:
         "metric": metric(row["metric"]).label,
         "value": number(row["value"]),
         "interval": interval(row["low"], row["high"]),
-        "p": number(row["p"]) if "p" in row else DASH,
+        **{name: number(row[name]) if name in row else DASH for name in ("p", "p_holm", "p_mcnemar", "detectable")},
         "n": number(row["n"], 0),
         "verdict": row["verdict"],
         "full": repr(float(row["value"])),

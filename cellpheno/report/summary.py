@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellpheno.compare.confounding import confounding
 from cellpheno.compare.statistics import verdict_sentence
+from cellpheno.compare.strict_splits import unscored
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
 from cellpheno.report.run import Run, one_row_a_well, records, seed_of
@@ -116,7 +118,8 @@ def warnings_of(run: Run) -> list[str]:
     labelled = run.labelled()
     few = ", ".join(f"{name} ({labelled.get(name, 0)})" for name in run.classes if labelled.get(name, 0) < FEW_WELLS)
     notes = [f"Few labelled wells a class: {few}. Intervals over so few wells are rough."] if few else []
-    notes += [*_junk_notes(run), *_position_notes(run), *_control_notes(run)]
+    notes += [*_junk_notes(run), *_unscored_notes(run), *_layout_notes(run)]
+    notes += [*_control_notes(run), *_calibration_notes(run)]
     if run.scores is not None and "note" in run.scores:
         whole = run.scores[run.scores["class"] == ""]
         told = whole["note"].value_counts().drop("", errors="ignore")
@@ -153,17 +156,53 @@ def _junk_notes(run: Run) -> list[str]:
     return notes
 
 
-def _position_notes(run: Run) -> list[str]:
+def _layout_notes(run: Run) -> list[str]:
+    """Tell under which splits the layout of the plates or the number of cells predicts the class."""
     if run.scores is None:
         return []
     name = "macro_auroc" if run.multilabel else "balanced_accuracy"
-    rows = run.scores[(run.scores["contestant"] == "position") & (run.scores["metric"] == name)]
-    chance = 0.5 if run.multilabel else 1 / len(run.answers)
-    return [
-        f"Position alone scores {_told(row)} {metric(name).label} (split {split_label(row['split'])}), guessing "
-        f"{number(chance)}: class and place on the plate go together, so a score may owe to the layout."
-        for row in records(rows[(rows["class"] == "") & (rows["low"] > chance)])
-    ]
+    return confounding(run.scores, 0.5 if run.multilabel else 1 / len(run.answers), name)
+
+
+def _unscored_notes(run: Run) -> list[str]:
+    """Name the wells and classes that stand in no score of a split, with the denominator."""
+    if run.folds is None:
+        return []
+    notes, labelled = [], (run.wells["label"] != "").sum()
+    for (split, why), part in unscored(run.folds, run.wells).groupby(["split", "note"], sort=False):
+        scored = set(run.predictions.loc[run.predictions["split"] == split, "true"]) - {""}
+        lost = sorted(set(part["label"]) - scored)
+        classes = f"; nothing is scored of {', '.join(lost)}" if lost else ""
+        notes.append(
+            f"Split {split_label(str(split))}: {len(part)} of {labelled} labelled wells stand in no score, since {why}"
+            f"{classes}."
+        )
+    return notes
+
+
+def _calibration_notes(run: Run) -> list[str]:
+    """Tell whose probabilities are farther from the truth than chance allows."""
+    if run.scores is None:
+        return []
+    notes = []
+    for split, part in run.scores[run.scores["class"] == ""].groupby("split", sort=False):
+        values = {(row["contestant"], row["metric"]): float(row["value"]) for row in records(part)}
+        pairs = {
+            name: (values[name, "calibration_error"], values.get((name, "calibration_limit"), np.inf))
+            for name in in_order(part["contestant"])
+            if (name, "calibration_error") in values
+        }
+        told = [
+            f"{contestant_label(name)} {number(error, 2)} (limit {number(limit, 2)})"
+            for name, (error, limit) in pairs.items()
+            if error > limit
+        ]
+        if told:
+            notes.append(
+                f"Probabilities that are not to be taken at their word, split {split_label(str(split))}, with their "
+                f"calibration error and the limit of 95 % of calibrated contestants: {', '.join(told)}."
+            )
+    return notes
 
 
 def _control_notes(run: Run) -> list[str]:

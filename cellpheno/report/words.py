@@ -69,7 +69,12 @@ GLOSSARY = {
     "table says so; recall and balanced accuracy by well have Jeffreys' interval. It is left empty where too few units "
     "can be resampled.",
     "difference": "Contestant minus reference on the same resampled wells. “No evidence of a difference” is a verdict "
-    "about this many wells; it does not say that the two are equal.",
+    "about this many wells; it does not say that the two are equal. A lead is told only if p, corrected for the "
+    "number of contestants after Holm, is small and the interval leaves out zero; beside it stands the difference that "
+    "would have been shown 4 times in 5.",
+    "calibration": "A well that is called with a probability of 0.8 should be right 4 times in 5. The calibration "
+    "error is the gap, in 15 bins of probability; over few wells it is not 0 even for perfect probabilities, so it is "
+    "held against its limit.",
     "logit, margin": "A class's score before it becomes a probability. Dose and assay figures use the margin (positive "
     "minus negative logit), since probabilities saturate near 0 and 1.",
     "Z′": "1 − 3 (σ₊ + σ₋) / |μ₊ − μ₋| between positive and negative control wells.",

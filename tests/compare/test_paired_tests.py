@@ -51,6 +51,7 @@ def test_differences_are_corrected_for_the_number_of_contestants_and_say_what_co
     np.testing.assert_allclose(table["detectable"] / width, (1.96 + 0.84) / 1.96, rtol=0.25)
     row = balanced.loc["b"].to_dict() | {"contestant": "b", "metric": "balanced_accuracy"}
     assert f"A difference of {row['detectable']:.2f} would have been shown 4 times in 5." in verdict_sentence(row)
+    assert verdict_sentence(row | {"detectable": 1.2}).endswith("no difference would have been shown 4 times in 5.")
     clustered, names = prediction_table(truth, 3, logits, plates=[f"P{i % 10}" for i in range(60)])
     by_plate = differences(clustered, names, reference="d", unit="Metadata_Plate", n_bootstrap=50, seed=0)
     assert by_plate["p_mcnemar"].isna().all()  # wells of a plate are not alone
