@@ -165,7 +165,7 @@ def _known_maps(run: Run, wells: pd.DataFrame, shape: tuple[int, int], limits: t
         shape=shape,
     )
     maps = [inline_svg(truth, f"label {plate}", f"labels of plate {plate}")]
-    if "n_cells" in wells:
+    if "n_cells" in wells and wells["n_cells"].notna().any():  # not where nothing was segmented
         counts = wells["n_cells"].where(wells["status"].isin(MEASURED)).tolist()
         known = [
             f"{name}: {n:.0f} cells" if n >= 0 else f"{name}: no count" for name, n in zip(names, counts, strict=True)

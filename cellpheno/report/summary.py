@@ -102,7 +102,7 @@ def key_numbers(run: Run) -> list[tuple[str, str, str]]:
     ]
     if "n_fields" in wells:
         numbers.append(("fields", count(wells["n_fields"].fillna(0).sum()), ""))
-    if "n_cells" in wells:
+    if "n_cells" in wells and wells["n_cells"].notna().any():  # not where nothing was segmented
         cells = wells.loc[wells["status"].isin(MEASURED), "n_cells"].fillna(0)
         numbers.append(("cells", count(cells.sum()), f"median {count(np.median(cells) if len(cells) else 0)} a well"))
     junk = len(run.classes) - len(run.answers)

@@ -30,6 +30,7 @@ def test_nothing_was_segmented_and_the_report_shows_where_classes_are_seen(field
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Where each class is seen" in page
     assert "Cells of highest and lowest attention" not in page
+    assert "cells a well" not in page  # none were counted
     pictures = sorted((folder / "class_maps/by_well").glob("*.png"))
     assert 2 <= len(pictures) <= 6
     assert np.asarray(Image.open(pictures[0])).shape == (200, 400, 3)  # a field of 200 pixels and its map
