@@ -131,6 +131,8 @@ class MILClassifier(pl.LightningModule):
             raise ValueError(f"classes {list(classes)}: wanted two or more different names")
         if getattr(pooling, "pools", None) not in ("scores", "features", "logits"):
             raise TypeError(f"{type(pooling).__name__} is no pooling: 'pools' must be 'scores', 'features' or 'logits'")
+        if orientations and not getattr(encoder, "pooled", True):
+            raise ValueError("orientations=true averages features, not maps of them: give encoder.pooled=true")
         self.classes = tuple(classes)
         n_classes = len(self.classes)
         layout = torch.channels_last if channels_last else torch.contiguous_format

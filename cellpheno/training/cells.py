@@ -22,6 +22,7 @@ from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.training.bags import BagBatch, BagOrder, Limits, Normalization
 from cellpheno.training.checkpoint import build, check_card
 from cellpheno.training.fit import reproducible
+from cellpheno.training.instances import Cells, Instances
 
 
 def list_cells(plate: str, well: str, crops: str) -> pd.DataFrame:
@@ -132,6 +133,8 @@ class CellDataModule(pl.LightningDataModule):
         Cells in a training step, shuffled over all wells.
     balanced : bool
         Show all classes equally often in training.
+    instances, multilabel
+        Crops, one class a cell; anything else is refused.
 
     Raises
     ------
@@ -152,10 +155,15 @@ class CellDataModule(pl.LightningDataModule):
         seed: int,
         cells_per_batch: int = 64,
         balanced: bool = False,
+        instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
-        if cells_per_batch < 2:
-            raise InputError(f"data.cells_per_batch={cells_per_batch}: wanted 2 or more")
+        faults = [] if cells_per_batch >= 2 else [f"data.cells_per_batch={cells_per_batch}: wanted 2 or more"]
+        if instances != Cells() or multilabel:
+            faults.append("data=single_cells learns from crops, one class a cell: give instances=cells, one class each")
+        if faults:
+            raise InputError(*faults)
         about = (classes, normalization, limits)
         self.train = LabelledCells(train, *about)
         self.validation = LabelledCells(validation, *about) if len(validation) else None

@@ -166,7 +166,7 @@ def test_an_unknown_start_method_is_refused(plate, recipe):
 
 
 def test_a_damaged_well_stops_the_reading_ahead(plate, recipe, tmp_path):
-    lost = plate.iloc[:2].assign(crops=[plate["place"][0], str(tmp_path / "B03.zarr")])
+    lost = plate.iloc[:2].assign(place=[plate["place"][0], str(tmp_path / "B03.zarr")])
     shutil.copytree(plate["place"][1], tmp_path / "B03.zarr")
     given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
     loader = PlateDataModule(lost, lost.iloc[:0], **given, bags_per_batch=1).train_dataloader()

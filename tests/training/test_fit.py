@@ -139,7 +139,8 @@ def test_bfloat16_learns_as_well(plate, recipe, trainer_of, tmp_path):
 
 def test_noisy_and_trains_with_its_two_losses(recipe, few, tmp_path):
     model, card = load_model(recipe.fit(*few, tmp_path, pooling=NoisyAnd))
-    assert card["pooling"] == {"_target_": "cellpheno.models.pooling.NoisyAnd", "_partial_": True, "slope": 10.0}
+    knobs = {"slope": 10.0, "threshold": 0.5}
+    assert card["pooling"] == {"_target_": "cellpheno.models.pooling.NoisyAnd", "_partial_": True, **knobs}
     assert model.pooling.threshold_logit.abs().sum() > 0
     predictions, instances = predict_wells(model, card, few[1], limits=recipe.limits)
     assert predictions[[f"score_{name}" for name in recipe.classes]].to_numpy().max() <= 1
