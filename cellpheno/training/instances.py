@@ -12,6 +12,7 @@ Each kind offers the same, so that bags, training and prediction need not know w
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -164,7 +165,9 @@ class Fields:
         InputError
             If the level is not there, or the fields differ in size.
         """
-        fields = _fields(place)[part]
+        return self._stack(place, _fields(place)[part])
+
+    def _stack(self, place: Place, fields: Sequence[Field]) -> NDArray[Any]:
         images = [field.read(level=self.level) for field in fields]
         if len({image.shape for image in images}) > 1:
             told = [f"site {f.site}: {i.shape[1]} x {i.shape[2]}" for f, i in zip(fields, images, strict=True)]
@@ -173,8 +176,9 @@ class Fields:
 
     def read(self, place: Place, part: slice) -> Crops:
         """Some fields with their sites; a field's object number is 0."""
-        pixels = self.pixels(place, part)
-        site = np.array([field.site for field in _fields(place)[part]], np.int32)
+        fields = _fields(place)[part]
+        pixels = self._stack(place, fields)
+        site = np.array([field.site for field in fields], np.int32)
         return Crops(pixels, site, np.zeros_like(site), np.zeros(len(site), bool))
 
     def sample(self, place: Place) -> NDArray[Any]:
@@ -221,13 +225,15 @@ class Tiles(Fields):
         InputError
             If the fields differ in size, or are smaller than a tile.
         """
-        per_field = len(self._corners(_fields(place)[0]))
-        first, last, _ = part.indices(self.count(place))
+        fields = _fields(place)
+        corners = self._corners(fields[0])
+        per_field = len(corners)
+        first, last, _ = part.indices(len(fields) * per_field)
         reached = slice(first // per_field, -(-last // per_field))
-        images, corners = super().pixels(place, reached), self._corners(_fields(place)[0])
+        images = self._stack(place, fields[reached])
         cut = [image[:, y : y + self.tile_px, x : x + self.tile_px] for image in images for y, x in corners]
         here = slice(first - reached.start * per_field, last - reached.start * per_field)
-        site = np.repeat(np.array([f.site for f in _fields(place)[reached]], np.int32), per_field)[here]
+        site = np.repeat(np.array([f.site for f in fields[reached]], np.int32), per_field)[here]
         number = np.tile(np.arange(1, per_field + 1, dtype=np.int32), len(images))[here]
         return Crops(np.stack(cut[here]), site, number, np.zeros(len(site), bool))
 
