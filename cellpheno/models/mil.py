@@ -100,7 +100,8 @@ class MILClassifier(pl.LightningModule):
     >>> encoder = SmallResNet(n_channels=2, width=8, depth=1)
     >>> model = MILClassifier(encoder, GatedAttention(encoder.n_features), ["control", "treated"])
     >>> crops, bag = torch.zeros(3, 2, 16, 16), torch.tensor([0, 0, 1])
-    >>> model(crops, bag, 2).logits.shape, model.weights(model.embed(crops), bag, 2).detach().numpy().round(4).tolist()
+    >>> out = model(crops, bag, 2)
+    >>> out.logits.shape, model.weights(model.embed(crops), out, bag).detach().numpy().round(4).tolist()
     (torch.Size([2, 2]), [0.5, 0.5, 1.0])
     """
 
@@ -185,16 +186,15 @@ class MILClassifier(pl.LightningModule):
         logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
         return BagOutput(logits, instance_logits, None)
 
-    def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-        """Weight (N,) of each instance in its bag, from features (N, d); it sums to 1 in a bag.
+    def weights(self, features: Tensor, out: BagOutput, bag: Tensor) -> Tensor:
+        """Weight (N,) of each instance in its bag, from features (N, d) and what was said of them; 1 in all a bag.
 
         Of a pooling of features it is the attention; of a pooling of scores the instance's share in the score of the
         class that the bag is taken for.
         """
-        weigh = cast(Callable[..., Tensor], self.pooling.weights)
+        weigh, n_bags = cast(Callable[..., Tensor], self.pooling.weights), len(out.logits)
         if self.pooling.pools == "features":
             return weigh(features, bag, n_bags)
-        out = self.classify(features, bag, n_bags)
         shares = weigh(out.instance_logits, bag, n_bags)  # (N, K), or (N,) where all instances count alike
         if shares.ndim == 1:
             return shares

@@ -70,7 +70,7 @@ def predict_wells(
                 bag = torch.zeros(len(features), dtype=torch.long, device=features.device)
                 out = model.classify(features, bag, 1)
                 predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model)})
-                weights = model.weights(features, bag, 1)
+                weights = model.weights(features, out, bag)
                 instances.append(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
     table = pd.DataFrame(predictions, columns=None if predictions else columns)
     cells = pd.concat(instances, ignore_index=True) if instances else _instance_columns(model.classes)

@@ -53,7 +53,7 @@ def test_shapes_and_independence_of_the_other_bags(pooling):
 def test_a_bag_logit_is_the_weighted_mean_of_its_instances_logits():
     model, (instances, bag, _) = classifier(GatedAttention).eval(), batch()
     out = model(instances, bag, 3)
-    weights = model.weights(model.embed(instances), bag, 3)
+    weights = model.weights(model.embed(instances), out, bag)
     torch.testing.assert_close(bag_sum(weights[:, None] * out.instance_logits, bag, 3), out.logits)
 
 

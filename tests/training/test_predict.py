@@ -28,7 +28,7 @@ def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
         cells = instances[instances["Metadata_Well"] == well["Metadata_Well"]]
         with torch.no_grad():
             bag = torch.zeros(len(pixels), dtype=torch.long)
-            weights = model.model.weights(model.model.embed(instances_in), bag, 1)
+            weights = model.model.weights(model.model.embed(instances_in), out, bag)
         assert cells["weight"].to_numpy() == pytest.approx(weights.numpy(), abs=1e-5)
 
 
