@@ -346,7 +346,8 @@ def _is_missing(config: DictConfig, key: str) -> bool:
 
 def _as_text(step: str, override: Override, base: DictConfig) -> Override:
     """Quote a value that belongs to a text parameter, so that Hydra's grammar leaves it as typed."""
-    if override.value is None or override.value in ("null", "???") or override.value[:1] in ("'", '"', "{"):
+    value = override.value
+    if value is None or value == "null" or value.startswith(("???", "'", '"', "{", "[{")):
         return override
     parent, _, name = override.key.rpartition(".")
     node = OmegaConf.select(base, parent, throw_on_missing=False) if parent else None

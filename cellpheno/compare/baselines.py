@@ -8,7 +8,6 @@ entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 """
 
 import functools
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -20,10 +19,11 @@ from sklearn.preprocessing import OneHotEncoder
 
 from cellpheno.classes import unknown_classes
 from cellpheno.compare.classifiers import decision_values, prior
+from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
 from cellpheno.compare.splits import LABEL
 from cellpheno.compare.strict_splits import UNSCORED, training_wells
-from cellpheno.compare.tuning import COLUMNS, Baseline, choose, inner_wells
+from cellpheno.compare.tuning import COLUMNS, Baseline, choose, fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.profiles.aggregate import COUNT
@@ -225,6 +225,7 @@ def contest(
     *,
     tuning: float = 0.0,
     groups: Mapping[str, str | None] | None = None,
+    wells_per_class: int | None = None,
 ) -> Contest:
     """Fit every baseline in every fold, each with the configuration that is best on training wells set aside.
 
@@ -247,6 +248,8 @@ def contest(
         Fraction of a fold's training wells that choose the configuration; 0: the first counts.
     groups : mapping of split to column, optional
         What a split holds out as a whole is set aside as a whole.
+    wells_per_class : int, optional
+        Train on so many wells of each class (`cellpheno.compare.learning.fewer_wells`).
 
     Returns
     -------
@@ -275,9 +278,10 @@ def contest(
             of_new: list[NDArray[np.float64]] = []
             for (repeat, fold), held in _each_fold(split_folds):
                 here = table.index.isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
+                model_seed = fold_seed(seed, str(split), repeat, fold)
                 train = table[training_wells(table, held) & ~spared & (table[LABEL] != "")]
+                train = fewer_wells(train, wells_per_class, model_seed)
                 test = pd.concat([table[here], new])
-                model_seed = zlib.crc32(f"{seed} {split} {repeat} {fold}".encode())
                 taught = list(classes) if multilabel else [c for c in classes if (train[LABEL] == c).any()]
                 options: dict[str, Any] = {"seed": model_seed, **({"multilabel": True} if multilabel else {})}
                 inner, why_none = inner_wells(train[train[COUNT] != 0], tuning, model_seed, group, multilabel)

@@ -6,6 +6,7 @@ configuration there is fitted anew on all training wells. No held-out well is lo
 """
 
 import inspect
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,17 @@ Baseline = Callable[..., NDArray[np.float64]]
 COLUMNS = [
     *("contestant", "split", "repeat", "fold", "configuration", "settings", "n_inner", "inner_score", "chosen", "note")
 ]
+
+
+def fold_seed(seed: int, split: str, repeat: int, fold: int) -> int:
+    """Seed of all that is drawn in one fold, the same for every contestant.
+
+    Examples
+    --------
+    >>> fold_seed(1, "by_well", 0, 0)
+    156128986
+    """
+    return zlib.crc32(f"{seed} {split} {repeat} {fold}".encode())
 
 
 def configurations(baseline: Baseline) -> list[dict[str, Any]]:

@@ -191,7 +191,8 @@ class Features(nn.Module):
     """For features that another encoder made (`cellpheno.training.embed`): a feature is a channel of a one-pixel crop.
 
     Each feature is scaled to mean 0 and variance 1: by the batch in training, by the average over all training batches
-    in evaluation. A hidden layer with a ReLU may follow.
+    in evaluation. A value that is undefined (nan) or infinite counts as the feature's mean. A hidden layer with a ReLU
+    may follow.
 
     Parameters
     ----------
@@ -220,7 +221,17 @@ class Features(nn.Module):
         if crops.shape[2:] != (1, 1):
             y, x = crops.shape[2:]
             raise ValueError(f"crops of {y} x {x} pixels; this encoder wants cached features, crops of 1 x 1")
-        return cast(Tensor, self.layer(self.scale(crops.flatten(1))))
+        return cast(Tensor, self.layer(self.scale(self._filled(crops.flatten(1)))))
+
+    def _filled(self, values: Tensor) -> Tensor:
+        """Values (N, d) without gaps, which would spoil the mean of the whole batch."""
+        known = values.isfinite()
+        if known.all():
+            return values
+        there = values.where(known, 0.0)
+        batch = there.sum(0) / known.sum(0).clamp(min=1)  # (d,)
+        middle = batch if self.training else cast(Tensor, self.scale.running_mean)
+        return torch.where(known, there, middle)
 
 
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:

@@ -1,7 +1,6 @@
 """The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,24 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
 from cellpheno.compare.statistics import differences, scores
-from cellpheno.compare.tuning import check_grids
+from cellpheno.compare.tuning import COLUMNS, check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import STATISTICS
 from cellpheno.stages.predict_baselines import write_contest
-from cellpheno.stages.run_folder import Plan, Splits, plan_run, write_csv, write_parquet
+from cellpheno.stages.run_folder import (
+    PREDICTIONS,
+    TUNING,
+    Plan,
+    Splits,
+    contestant_folder,
+    fold_of,
+    plan_run,
+    split_groups,
+    write_csv,
+    write_parquet,
+)
 from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
 
@@ -30,6 +41,7 @@ def compare(
     split: Splits,
     baselines: Baselines,
     engine: Callable[..., Outcome],
+    contestants: Mapping[str, Any] = {},
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
@@ -38,6 +50,7 @@ def compare(
     train_on_partial: bool = False,
     aggregation: Sequence[str] = ("median",),
     tuning: float = 0.25,
+    wells_per_class: int | None = None,
     reference: str = "engineered",
     unit: str = "well",
     n_bootstrap: int = 2000,
@@ -59,6 +72,8 @@ def compare(
         Contestants on engineered features.
     engine : callable
         Where the work runs.
+    contestants : mapping
+        More networks that were trained on the same folds, by name.
     label : str
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
@@ -75,6 +90,8 @@ def compare(
         How a well's cells become its features, several side by side: median, mean, mad, std.
     tuning : float
         Fraction of a fold's training wells on which each baseline chooses its configuration; 0: the first counts.
+    wells_per_class : int, optional
+        Train on so many wells of each class, drawn anew in each fold; null: on all.
     reference : str
         The contestant with which the others are compared.
     unit : str
@@ -97,22 +114,23 @@ def compare(
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
-    mil = output / "predictions-mil.parquet"
+    networks = _networks(output, contestants)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",
         wells=plan.wells.drop(columns="folder").astype(str).to_dict("list"),
         folds=plan.folds.astype(str).to_dict("list"),
         cells=[input_hashes(record, "measure", "image_statistics") for record in records],
-        mil=read_record(output, "predict").get("predict", {}).get("files", {}),
+        networks={name: _hashes(folder) for name, folder in networks.items()},
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
-        features=[aggregation, tuning, split_groups(split)],
+        features=[aggregation, tuning, wells_per_class, split_groups(split)],
         elsewhere=elsewhere_hashes(baselines),
     )
     settings = {"tuning": tuning, "groups": split_groups(split), "aggregation": list(aggregation), "seed": seed}
+    settings["wells_per_class"] = wells_per_class
     work = functools.partial(
-        _compare, plan, output, mil, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by
+        _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by
     )
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
@@ -120,7 +138,7 @@ def compare(
 def _compare(
     plan: Plan,
     output: Path,
-    mil: Path,
+    networks: Mapping[str, Path],
     baselines: Baselines,
     settings: Mapping[str, Any],
     reference: str,
@@ -134,8 +152,11 @@ def _compare(
     features = well_features(plan.usable, settings["aggregation"])
     messages = lacking_messages(plan.usable, features, baselines)
     about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
-    own, tuning = contest(plan.usable, features, *about, tuning=settings["tuning"], groups=settings["groups"])
-    predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
+    chosen = {name: settings[name] for name in ("tuning", "groups", "wells_per_class")}
+    own, tuning = contest(plan.usable, features, *about, **chosen)
+    of_networks = [pd.read_parquet(folder / PREDICTIONS) for folder in networks.values()]
+    predictions = pd.concat([*of_networks, own], ignore_index=True)
+    tuning = pd.concat([*(_tuning(folder, name) for name, folder in networks.items()), tuning], ignore_index=True)
     if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
         predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
     chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
@@ -159,6 +180,41 @@ def _compare(
     return Result("warned" if messages else "done", files, messages, {})
 
 
+def _networks(output: Path, contestants: Mapping[str, Any]) -> dict[str, Path]:
+    """Folders of the networks that take part: the run's own, where it was trained, and those beside it.
+
+    Raises
+    ------
+    InputError
+        If one of ``contestants`` has not predicted, or on other folds.
+    """
+    folders = {name: contestant_folder(output, name) for name in contestants}
+    faults = []
+    for name, folder in folders.items():
+        if not (folder / PREDICTIONS).is_file():
+            faults.append(f"contestant {name} has no predictions in {folder}; run: cellpheno run steps=[train,predict]")
+        elif (folder / "folds.csv").read_bytes() != (output / "folds.csv").read_bytes():
+            faults.append(f"contestant {name} was trained on other folds ({folder}); train it again")
+    if faults:
+        raise InputError(*faults)
+    return {**({"mil": output} if (output / PREDICTIONS).is_file() else {}), **folders}
+
+
+def _hashes(folder: Path) -> list[Any]:
+    """What the predictions of a network and its choices rest on."""
+    files = sorted((folder / "models").rglob(TUNING))
+    return [read_record(folder, "predict").get("predict", {}).get("files", {}), [hash_file(path) for path in files]]
+
+
+def _tuning(folder: Path, name: str) -> pd.DataFrame:
+    """What a network's folds chose among; empty where its models were made elsewhere."""
+    tables = []
+    for path in sorted((folder / "models").rglob(TUNING)):
+        table = pd.read_csv(path, keep_default_na=False, na_values={"inner_score": [""]})
+        tables.append(table.assign(contestant=name, **fold_of(path.parent, folder / "models"))[COLUMNS])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+
+
 def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:
     """What is wrong with the settings of the contest.
 
@@ -170,16 +226,3 @@ def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:
     good = bool(aggregation) and set(aggregation) <= set(STATISTICS) and len(set(aggregation)) == len(aggregation)
     told = f"aggregation={list(aggregation)}: wanted one or more of {', '.join(STATISTICS)}"
     return ([] if good else [told]) + ([] if 0 <= tuning <= 0.5 else [f"tuning={tuning}: wanted 0 to 0.5"])
-
-
-def split_groups(split: Splits) -> dict[str, str | None]:
-    """Column that each split holds out as a whole; none where it deals single wells.
-
-    Examples
-    --------
-    >>> from cellpheno.compare.splits import by_group, by_well
-    >>> split_groups({"by_well": by_well, "by_plate": functools.partial(by_group, group="Metadata_Plate")})
-    {'by_well': None, 'by_plate': 'Metadata_Plate'}
-    """
-    found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
-    return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}

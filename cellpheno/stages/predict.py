@@ -1,7 +1,6 @@
 """Trained models to predictions: held-out wells by the model that never saw them, new wells by all fold models."""
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import read_csv, write_csv, write_parquet
+from cellpheno.stages.run_folder import PREDICTIONS, fold_of, read_csv, write_csv, write_parquet
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
-CONTESTANT = "mil"
 CELL_KEYS = [PLATE, WELL, SITE, OBJECT]
 
 
@@ -36,6 +34,7 @@ def predict(
     label: str | None = "label",
     classes: Classes = None,
     label_separator: str | None = None,
+    contestant: str = "mil",
     threads: int = 2,
 ) -> Outcome:
     """Predict the wells of plates with a run's models.
@@ -57,6 +56,8 @@ def predict(
         Class names, or class: value; null takes every value of the column.
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
+    contestant : str
+        Name of the models in the tables.
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
@@ -69,7 +70,7 @@ def predict(
         _check_separator(read_card(folders[0]), label_separator)
     wells = with_places(usable(well_table(plates, label, classes, label_separator)), plates, kind)
     trained = read_csv(models / "wells.csv").merge(read_csv(models / "folds.csv"), on=[PLATE, WELL])
-    jobs = [_job(folder, models, wells, trained, output, threads, kind) for folder in folders]
+    jobs = [_job(folder, models, wells, trained, output, threads, kind, contestant) for folder in folders]
     serial = functools.partial(engine, folder=output, root=output, workers=1)
     outcome = serial("predict", jobs)
     if outcome.bugs:
@@ -79,7 +80,7 @@ def predict(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]
     )
     multilabel = several_classes(read_card(folders[0]))
-    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output, multilabel))])
+    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output, multilabel, contestant))])
     return outcome._replace(path=output / "predictions-mil.csv")
 
 
@@ -115,14 +116,13 @@ def _job(
     output: Path,
     threads: int,
     instances: Instances,
+    contestant: str,
 ) -> Job:
     name = folder.relative_to(models / "models").as_posix()
-    match = re.fullmatch(r"(?P<split>.+)/repeat(?P<repeat>\d+)_fold(?P<fold>\d+)", name)
-    if not match:
-        raise InputError(f"{folder}: wanted a model's folder named SPLIT/repeat0_fold0")
-    own = trained[(trained["split"] == match["split"]) & (trained["repeat"] == match["repeat"])]
+    place = fold_of(folder, models / "models")
+    own = trained[(trained["split"] == place["split"]) & (trained["repeat"] == str(place["repeat"]))]
     keys = pd.MultiIndex.from_frame(wells[[PLATE, WELL]])
-    held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == match["fold"], [PLATE, WELL]]))
+    held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == str(place["fold"]), [PLATE, WELL]]))
     new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
     chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
     card = read_card(folder)
@@ -131,10 +131,10 @@ def _job(
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step) for _, w in wells.iterrows()]
     key = make_key(
         "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
-        wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"),
+        wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"), contestant=contestant,
     )  # fmt: skip
     unit = "predict-" + name.replace("/", "-")
-    place: dict[str, Any] = {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
+    place["contestant"] = contestant
     return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, place, output, unit, threads))
 
 
@@ -158,10 +158,10 @@ def _predict_fold(
     values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior)
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
-        about: dict[str, Any] = {"contestant": CONTESTANT, "role": str(role), "multilabel": model.multilabel, **place}
+        about: dict[str, Any] = {"role": str(role), "multilabel": model.multilabel, **place}
         parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
     cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
-    cells = cells.assign(contestant=CONTESTANT, **place)
+    cells = cells.assign(**place)
     path = output / "predictions" / f"{unit}.parquet"
     return Result("done", [write_parquet(pd.concat(parts), path), write_parquet(cells, _cells(path))])
 
@@ -170,7 +170,7 @@ def _cells(path: Path) -> Path:
     return path.with_name(f"{path.stem}-cells.parquet")
 
 
-def _merge(parts: Sequence[Path], output: Path, multilabel: bool) -> Result:
+def _merge(parts: Sequence[Path], output: Path, multilabel: bool, contestant: str) -> Result:
     """All folds in one table; of new wells the mean logit over the models of a split."""
     rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
@@ -180,7 +180,7 @@ def _merge(parts: Sequence[Path], output: Path, multilabel: bool) -> Result:
         one = new.drop_duplicates([PLATE, WELL]).rename(columns={"true": "label"})
         logits = new.groupby([PLATE, WELL], sort=False)[[f"logit_{name}" for name in names]].mean()
         one = one.assign(label="")
-        about: dict[str, Any] = {"contestant": CONTESTANT, "split": str(split), "role": NEW, "multilabel": multilabel}
+        about: dict[str, Any] = {"contestant": contestant, "split": str(split), "role": NEW, "multilabel": multilabel}
         tables.append(prediction_rows(one, logits.to_numpy(), names, **about))
     predictions = pd.concat(tables, ignore_index=True)
     new_cells = cells[cells["role"] == NEW]
@@ -190,7 +190,7 @@ def _merge(parts: Sequence[Path], output: Path, multilabel: bool) -> Result:
     first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]
     files = [
         write_csv(predictions, output / "predictions-mil.csv"),
-        write_parquet(predictions, output / "predictions-mil.parquet"),
+        write_parquet(predictions, output / PREDICTIONS),
         write_parquet(instances[[*first, *numbers]], output / "instances.parquet"),
     ]
     return Result("done", files)

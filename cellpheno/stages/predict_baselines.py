@@ -155,7 +155,7 @@ def _fit(kept: Kept, wells: pd.DataFrame, features: pd.DataFrame) -> Contest:
     return contest(
         wells, features, kept.folds, kept.baselines, card["classes"], card["seed"],
         [(plate, well) for plate, well in card["not_trained"]], card["multilabel"],
-        tuning=card["tuning"], groups=card["groups"],
+        tuning=card["tuning"], groups=card["groups"], wells_per_class=card["wells_per_class"],
     )  # fmt: skip
 
 

@@ -10,15 +10,19 @@ from typing import Any
 from cellpheno.batch.engine import Outcome
 from cellpheno.components import resolve
 from cellpheno.errors import ConfigError
+from cellpheno.stages.run_folder import contestant_folder, curve_folder
 
 log = logging.getLogger("cellpheno")
+CONTEST = ("train", "predict", "compare")
+LEARNING = ("train", "predict")  # steps that each contestant of `contestants` goes through by itself
 
 
 def run(steps: Sequence[str], **settings: Any) -> Outcome:
     """Do the whole job, from raw images to the report; done steps are skipped.
 
     Steps of one plate are done for each of ``plates``. Where there are several, the name of a plate's file is its
-    barcode: it tells the importer and the plate map which images and rows are its own.
+    barcode: it tells the importer and the plate map which images and rows are its own. ``train`` and ``predict`` are
+    done for the run's own model and then for each of ``contestants``, in ``contestants/NAME`` of the run's folder.
 
     Parameters
     ----------
@@ -26,11 +30,13 @@ def run(steps: Sequence[str], **settings: Any) -> Outcome:
         Which steps, in order.
     classifier : callable
         What the baselines fit to their features.
+    contestants : mapping of str to mapping
+        More networks on the same folds, each with the keys of train in which it differs, such as pooling.
     **settings
         The keys of all steps.
     """
     outcomes: list[Outcome] = []
-    for step, own in [(name, own) for name in steps for own in _turns(name, settings)]:
+    for step, own in [turn for name in steps for turn in _turns(name, settings)]:
         outcomes.append(_call(step, own))
         if outcomes[-1].bugs:
             break  # what follows would rest on nothing
@@ -40,17 +46,38 @@ def run(steps: Sequence[str], **settings: Any) -> Outcome:
     return Outcome(outcomes[-1].path, left_out, tuple(line for outcome in outcomes for line in outcome.bugs))
 
 
-def _turns(step: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Settings of each call of a step: one, or one a plate."""
+def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Calls that a step stands for: one, or one a plate, one a contestant that learns, or whole contests."""
+    if step == "learning_curve":
+        smaller = [turn for n in settings["curve"] for name in CONTEST for turn in _turns(name, _with(settings, n))]
+        return [*smaller, (step, settings)]
+    if step in LEARNING:
+        contestants = settings.get("contestants") or {}
+        return [(step, settings), *((step, _of_contestant(settings, name)) for name in contestants)]
     plates = settings.get("plates") or []
     if len(plates) < 2 or "plate" not in inspect.signature(_function(step)).parameters:
-        return [settings]
+        return [(step, settings)]
     turns = []
     for plate in map(Path, plates):
         barcode = plate.name.removesuffix(".zarr").removesuffix(".ome")
         importer = functools.partial(settings["importer"], plate=barcode)
-        turns.append({**settings, "plate": plate, "importer": importer})
+        turns.append((step, {**settings, "plate": plate, "importer": importer}))
     return turns
+
+
+def _with(settings: dict[str, Any], wells_per_class: int) -> dict[str, Any]:
+    """The run's settings for a contest on few training wells, in which the first configurations count."""
+    folder = curve_folder(Path(settings["output"]), wells_per_class)
+    return {**settings, "output": folder, "models": folder, "wells_per_class": wells_per_class, "tuning": 0.0}
+
+
+def _of_contestant(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """The run's settings with those of a contestant in their place, and a folder of its own within the run's."""
+    own = settings["contestants"][name]
+    if unknown := sorted(set(own) - set(inspect.signature(_function("train")).parameters)):
+        raise ConfigError(f"contestants.{name}: train has no key {', '.join(unknown)}")
+    places = {key: contestant_folder(Path(settings[key]), name) for key in ("output", "models") if key in settings}
+    return {**settings, **own, **places, "contestant": name}
 
 
 def _function(step: str) -> Callable[..., Outcome]:

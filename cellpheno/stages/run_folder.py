@@ -1,8 +1,10 @@
 """The folder of a run: its tables, and the plan of which well is held out when."""
 
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -16,6 +18,8 @@ from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
 
 Splits = Mapping[str, Callable[..., pd.DataFrame]]
+PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
+TUNING = "tuning.csv"  # beside each model: what its fold chose among
 
 
 class Plan(NamedTuple):
@@ -84,6 +88,36 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         raise InputError(*faults)
 
 
+def fold_of(model: Path, models: Path) -> dict[str, Any]:
+    """Split, repeat and fold of a trained model, as its folder says.
+
+    Raises
+    ------
+    InputError
+        If the folder is none of a model of a run.
+
+    Examples
+    --------
+    >>> fold_of(Path("run/models/by_well/repeat0_fold2"), Path("run/models"))
+    {'split': 'by_well', 'repeat': 0, 'fold': 2}
+    """
+    name = model.relative_to(models).as_posix()
+    match = re.fullmatch(r"(?P<split>.+)/repeat(?P<repeat>\d+)_fold(?P<fold>\d+)", name)
+    if not match:
+        raise InputError(f"{model}: wanted a model's folder named SPLIT/repeat0_fold0")
+    return {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
+
+
+def contestant_folder(output: Path, name: str) -> Path:
+    """Where a run keeps the models and predictions of a contestant besides its own model."""
+    return output / "contestants" / name
+
+
+def curve_folder(output: Path, wells_per_class: int) -> Path:
+    """Where a run keeps its contest on so many training wells of each class."""
+    return output / "learning_curve" / f"{wells_per_class}_wells"
+
+
 def write_csv(table: pd.DataFrame, path: Path) -> Path:
     """Write a table as CSV, whole or not at all."""
     with commit_file(path) as temporary:
@@ -103,3 +137,17 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path} is not there; run: cellpheno train output={path.parent} ...")
     return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def split_groups(split: Splits) -> dict[str, str | None]:
+    """Column that each split holds out as a whole; none where it deals single wells.
+
+    Examples
+    --------
+    >>> from cellpheno.compare.splits import by_group, by_well
+    >>> import functools
+    >>> split_groups({"by_well": by_well, "by_plate": functools.partial(by_group, group="Metadata_Plate")})
+    {'by_well': None, 'by_plate': 'Metadata_Plate'}
+    """
+    found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
+    return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}

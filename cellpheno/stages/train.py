@@ -1,31 +1,37 @@
 """Crops to trained models: one a split, repeat and fold, each committed on its own so that a kill costs one fold."""
 
 import functools
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.splits import inner_split
 from cellpheno.compare.strict_splits import UNSCORED, training_wells
+from cellpheno.compare.tuning import choose, fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import build_classifier
 from cellpheno.names import PLATE, WELL
-from cellpheno.plates.commit import commit_folder
+from cellpheno.plates.commit import commit_file, commit_folder
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import Splits, plan_run
+from cellpheno.stages.run_folder import TUNING, Splits, plan_run, split_groups
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.checkpoint import load_model
+from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Instances, Optics, describe_instances
+from cellpheno.training.predict import predict_wells
 
 Component = Callable[..., Any]
 
@@ -57,6 +63,9 @@ def train(
     validation: float = 0.2,
     patience: int | None = 8,
     weighted: bool = True,
+    configurations: Sequence[Mapping[str, Any]] = ({},),
+    tuning: float = 0.25,
+    wells_per_class: int | None = None,
     seed: int = 1,
     threads: int = 2,
 ) -> Outcome:
@@ -114,6 +123,12 @@ def train(
         Epochs without a lower validation loss after which training ends; null: never.
     weighted : bool
         Weigh the loss so that all classes count alike.
+    configurations : sequence of mapping
+        Settings among which each fold chooses, such as [{optimizer.lr: 0.01}, {pooling.slope: 20}]; [{}]: no choice.
+    tuning : float
+        Fraction of a fold's training wells on which it chooses, the same wells as the baselines'; 0: the first counts.
+    wells_per_class : int, optional
+        Train on so many wells of each class, drawn anew in each fold; null: on all.
     seed : int
         Of folds, weights and order.
     threads : int
@@ -127,20 +142,11 @@ def train(
     channels, pixel_size_um = _same_optics(plates, kind)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
-        "encoder": encoder,
-        "pooling": pooling,
-        "model": model,
-        "augmentation": augmentation,
-        "data": data,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "trainer": trainer,
-        "logger": logger,
-        "callbacks": callbacks,
-        "patience": patience,
-        "weighted": weighted,
-        "start": start,
+        **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
+        **{"optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger},
+        **{"callbacks": callbacks, "patience": patience, "weighted": weighted, "start": start},
     }
+    check_configurations(components, configurations)
     work = functools.partial(
         train_fold,
         classes=plan.classes,
@@ -153,10 +159,20 @@ def train(
         multilabel=plan.multilabel,
         validation=validation,
         threads=threads,
+        configurations=[dict(settings) for settings in configurations],
+        tuning=tuning,
     )
     spared = pd.MultiIndex.from_frame(wells[[PLATE, WELL]]).isin(list(plan.not_trained))
     labelled = wells[(wells["label"] != "") & ~spared]
-    jobs = [_job(work, labelled, held, str(name), output, seed, start_hash) for name, held in _folds(plan.folds)]
+    groups = split_groups(split)
+    jobs = []
+    for name, held in _folds(plan.folds):
+        place = (str(held["split"].iloc[0]), int(held["repeat"].iloc[0]), int(held["fold"].iloc[0]))
+        choice = fold_seed(seed, *place)
+        training = fewer_wells(labelled[training_wells(labelled, held)], wells_per_class, choice)
+        training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
+        fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
+        jobs.append(_job(fold, training, name, output, seed, start_hash))
     serial = functools.partial(engine, workers=1)  # folds share the cores that `threads` names
     return serial("train", jobs, folder=output, root=output)
 
@@ -201,25 +217,23 @@ def _same_optics(plates: Sequence[Path], instances: Instances) -> Optics:
 
 def _job(
     work: "functools.partial[Result]",
-    labelled: pd.DataFrame,
-    held: pd.DataFrame,
+    training: pd.DataFrame,
     name: str,
     output: Path,
     seed: int,
     start_hash: str | None,
 ) -> Job:
-    training = labelled[training_wells(labelled, held)].reset_index(drop=True)
-    fold_seed = derived_seed(seed, name)
+    model_seed = derived_seed(seed, name)
     instances = work.keywords["instances"]
     inputs = [
         [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step)]
         for _, w in training.iterrows()
     ]
     settings = {**work.keywords, "instances": describe_instances(instances)}
-    key = make_key("train", settings=settings, inputs=inputs, seed=fold_seed, start=start_hash)
+    key = make_key("train", settings=settings, inputs=inputs, seed=model_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
-    return Job(unit, key, functools.partial(work, training, **places, seed=fold_seed))
+    return Job(unit, key, functools.partial(work, training, **places, seed=model_seed))
 
 
 def train_fold(
@@ -227,40 +241,86 @@ def train_fold(
     *,
     folder: Path,
     resume: Path,
-    seed: int,
+    configurations: Sequence[Mapping[str, Any]],
+    tuning: float,
+    group: str | None,
+    choice_seed: int,
+    components: Mapping[str, Any],
+    **settings: Any,
+) -> Result:
+    """Train the model of one fold; wells without cells teach nothing and are left out."""
+    labels = training["label"].tolist()
+    filled = training[training["n_instances"] > 0].reset_index(drop=True)
+    about: dict[str, Any] = {"multilabel": settings["multilabel"]}
+    fraction = tuning if len(configurations) > 1 else 0
+    inner, why_none = inner_wells(filled, fraction, choice_seed, group, settings["multilabel"])
+    network = functools.partial(_scored_by_network, grid=configurations, components=components, settings=settings)
+    tried = choose(network, filled, inner, why_none, settings["classes"], **about)
+    chosen = configured(components, configurations[int(tried["chosen"].to_numpy().argmax())])
+    with commit_folder(folder) as temporary:
+        _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
+        with commit_file(temporary / TUNING) as path:
+            tried.to_csv(path, index=False)
+    resume.unlink(missing_ok=True)
+    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
+    return Result("done", files, (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())})
+
+
+def _scored_by_network(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    multilabel: bool,
+    grid: Sequence[Mapping[str, Any]],
+    components: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    configuration: int = 0,
+) -> NDArray[np.float64]:
+    """Logits (n, K) of wells by a network that one configuration trained: to the choice, a contestant like others."""
+    chosen = {**configured(components, grid[configuration]), "logger": None}
+    with tempfile.TemporaryDirectory() as folder:
+        _fit(train, Path(folder), chosen, labels=train["label"].tolist(), **settings)
+        model, card = load_model(Path(folder))
+        limits = {plate: np.array(values, np.float32) for plate, values in settings["limits"].items()}
+        found, _ = predict_wells(model, card, test, limits=limits, threads=settings["threads"])
+    return found[[f"logit_{name}" for name in classes]].to_numpy(np.float64)
+
+
+def _fit(
+    wells: pd.DataFrame,
+    folder: Path,
+    components: Mapping[str, Any],
+    *,
     classes: Sequence[str],
     channels: Sequence[str],
     pixel_size_um: float | None,
     normalization: Component,
     limits: Mapping[str, Any],
     instances: Instances,
-    components: Mapping[str, Any],
     multilabel: bool,
     validation: float,
     threads: int,
-) -> Result:
-    """Train the model of one fold; wells without cells teach nothing and are left out."""
-    labels = training["label"].tolist()
-    training = training[training["n_instances"] > 0].reset_index(drop=True)
-    chosen = inner_split(training, validation, seed, multilabel=multilabel) if validation else training.iloc[:0]
-    with commit_folder(folder) as temporary:
-        fit_fold(
-            training.drop(index=chosen.index),
-            chosen,
-            classes=classes,
-            channels=channels,
-            pixel_size_um=pixel_size_um,
-            limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
-            normalization=normalization(),
-            instances=instances,
-            folder=temporary,
-            resume=resume,
-            seed=seed,
-            labels=labels,
-            multilabel=multilabel,
-            threads=threads,
-            **components,
-        )
-    resume.unlink(missing_ok=True)
-    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
-    return Result("done", files, (), {"n_wells": len(training), "n_instances": int(training["n_instances"].sum())})
+    seed: int,
+    labels: Sequence[str],
+    resume: Path | None = None,
+) -> None:
+    """Train on wells, some of which choose the best epoch."""
+    chosen = inner_split(wells, validation, seed, multilabel=multilabel) if validation else wells.iloc[:0]
+    fit_fold(
+        wells.drop(index=chosen.index),
+        chosen,
+        classes=classes,
+        channels=channels,
+        pixel_size_um=pixel_size_um,
+        limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
+        normalization=normalization(),
+        instances=instances,
+        folder=folder,
+        resume=resume,
+        seed=seed,
+        labels=labels,
+        multilabel=multilabel,
+        threads=threads,
+        **components,
+    )

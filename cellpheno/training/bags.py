@@ -71,6 +71,20 @@ def collate(bags: Sequence[Bag]) -> BagBatch:
     )
 
 
+def collate_alone(bags: Sequence[Bag]) -> BagBatch:
+    """Make every instance a bag of its own, with the label of the bag that it comes from.
+
+    Examples
+    --------
+    >>> batch = collate_alone([Bag(torch.zeros(2, 1, 4, 4), 0, {}), Bag(torch.zeros(1, 1, 4, 4), 1, {})])
+    >>> batch.bag.tolist(), batch.labels.tolist()
+    ([0, 1, 2], [0, 0, 1])
+    """
+    whole = collate(bags)
+    metadata = [whole.metadata[i] for i in whole.bag.tolist()]
+    return BagBatch(whole.instances, torch.arange(len(whole.bag)), whole.labels[whole.bag], metadata)
+
+
 def square(images: NDArray[Any], side: int, seed: int, epoch: int) -> NDArray[Any]:
     """Cut a square out of the fields (n, c, y, x) of a bag, elsewhere in each epoch; small fields give what they have.
 

@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
 def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     """Turn a part of a card into a class with its knobs filled in, if a card may name it.
 
-    Admitted are the classes and functions of ``cellpheno.models``, the kinds of ``cellpheno.training.instances``, and
+    Admitted are the classes and functions of ``cellpheno.models``, the kinds of instances of ``cellpheno.training``, and
     torch's layers. It is the object found that is judged, not the name that leads to it.
 
     Raises
@@ -55,7 +55,9 @@ def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     """
     for target in targets(description):
         found: Any = resolve(target)
-        ours = found.__module__.startswith(("cellpheno.models.", "cellpheno.training.instances"))
+        ours = found.__module__.startswith(
+            ("cellpheno.models.", "cellpheno.training.instances", "cellpheno.training.measured")
+        )
         if not ours and not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
             raise InputError(f"{target} is not admitted in a model's card")
     part: Callable[..., Any] = components.build({**description, "_partial_": True})

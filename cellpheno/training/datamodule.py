@@ -1,7 +1,7 @@
 """Lightning's view of the bags: a training and a validation table of wells."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from cellpheno.errors import InputError
-from cellpheno.training.bags import Bag, BagOrder, Limits, Normalization, WellBags, collate
+from cellpheno.training.bags import Bag, BagBatch, BagOrder, Limits, Normalization, WellBags, collate, collate_alone
 from cellpheno.training.instances import Cells, Instances
 
 
@@ -36,6 +36,8 @@ class PlateDataModule(pl.LightningDataModule):
         Side of the square that a training step sees of each field; None: whole pictures.
     balanced : bool
         Show all classes equally often in training.
+    alone : bool
+        In training every cell is a bag of its own, with the label of its well: for a classifier of single cells.
     num_workers : int
         Processes that read ahead; 0 reads ahead in a thread and is quickest for crops on a local disk.
     start_method : str, optional
@@ -64,6 +66,7 @@ class PlateDataModule(pl.LightningDataModule):
         cells_per_bag: int = 64,
         patch_px: int | None = None,
         balanced: bool = False,
+        alone: bool = False,
         num_workers: int = 0,
         start_method: str | None = None,
         multilabel: bool = False,
@@ -77,17 +80,18 @@ class PlateDataModule(pl.LightningDataModule):
         self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, **kind)
         self.validation = WellBags(validation, *bags, **kind) if len(validation) else None
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)
+        self.together = collate_alone if alone else collate
         self.bags_per_batch, self.num_workers, self.start_method = bags_per_batch, num_workers, start_method
 
     def train_dataloader(self) -> DataLoader[Bag]:
         """Shuffled bags."""
-        return self._loader(self.train, self.order, self.bags_per_batch)
+        return self._loader(self.train, self.order, self.bags_per_batch, self.together)
 
     def val_dataloader(self) -> DataLoader[Bag]:
         """Whole wells, one at a time."""
         if self.validation is None:
             raise ValueError("there is no validation well; train with limit_val_batches=0")
-        return self._loader(self.validation, BagOrder(self.validation.labels), 1)
+        return self._loader(self.validation, BagOrder(self.validation.labels), 1, collate)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch after this one: workers read ahead before the trainer tells them where a resumed run stands."""
@@ -97,8 +101,10 @@ class PlateDataModule(pl.LightningDataModule):
         """Go on at the epoch after the saved one."""
         self.order.set_epoch(state_dict["epoch"])
 
-    def _loader(self, bags: WellBags, order: BagOrder, bags_per_batch: int) -> DataLoader[Bag]:
-        settings: dict[str, Any] = {"batch_size": bags_per_batch, "sampler": order, "collate_fn": collate}
+    def _loader(
+        self, bags: WellBags, order: BagOrder, bags_per_batch: int, together: Callable[[Sequence[Bag]], BagBatch]
+    ) -> DataLoader[Bag]:
+        settings: dict[str, Any] = {"batch_size": bags_per_batch, "sampler": order, "collate_fn": together}
         if self.num_workers:
             context = self.start_method
             return DataLoader(bags, **settings, num_workers=self.num_workers, multiprocessing_context=context)

@@ -1,0 +1,52 @@
+"""What more wells would bring: the scores of the run's contests on few training wells, in one table."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellpheno.batch.engine import Job, Outcome, Result
+from cellpheno.batch.keys import make_key
+from cellpheno.errors import InputError
+from cellpheno.plates.commit import hash_file
+from cellpheno.stages.run_folder import curve_folder, write_csv
+
+TABLE = "learning_curve.csv"
+
+
+def learning_curve(output: Path, curve: Sequence[int], engine: Callable[..., Outcome]) -> Outcome:
+    """Collect the contests on few training wells of each class that ``run`` made: score against number of wells.
+
+    Each fold draws its wells anew, the same ones for all contestants and each smaller draw a part of the larger, so a
+    curve over five folds rests on five draws; every point is scored on all held-out wells. No configuration is chosen:
+    the first of each contestant counts.
+
+    Parameters
+    ----------
+    output : Path
+        The run's folder.
+    curve : sequence of int
+        Training wells of each class.
+    engine : callable
+        Where the work runs.
+    """
+    if not curve or min(curve) < 1 or list(curve) != sorted(set(curve)):
+        raise InputError(f"curve={list(curve)}: wanted numbers of wells from 1, rising")
+    tables = {n: curve_folder(output, n) / "scores.csv" for n in curve}
+    if missing := [str(path) for path in tables.values() if not path.is_file()]:
+        raise InputError(f"{', '.join(missing)}: not there; run: cellpheno run steps=[learning_curve] output={output}")
+    key = make_key("learning_curve", scores={str(n): hash_file(path) for n, path in tables.items()})
+    work = functools.partial(_collect, tables, output)
+    outcome = engine("learning_curve", [Job("learning_curve", key, work)], folder=output, root=output)
+    return outcome._replace(path=output / TABLE)
+
+
+def _collect(tables: dict[int, Path], output: Path) -> Result:
+    parts = [
+        pd.read_csv(path, dtype=str, keep_default_na=False).assign(wells_per_class=n) for n, path in tables.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    whole = table[(table["class"] == "") & ~table["metric"].isin(["calibration_error", "calibration_limit"])]
+    first = ["contestant", "split", "wells_per_class", "metric", "value", "low", "high", "n", "n_unit", "unit", "note"]
+    return Result("done", [write_csv(whole[first], output / TABLE)])

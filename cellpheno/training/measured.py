@@ -1,0 +1,108 @@
+"""Cells as what was measured of them: engineered features, cell by cell, as instances like their pictures."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cellpheno.errors import InputError
+from cellpheno.images.crops import Crops
+from cellpheno.names import OBJECT, SITE, is_feature
+from cellpheno.plates.plate import Plate
+from cellpheno.seeds import derived_seed
+from cellpheno.training.instances import Cells, Optics, Place
+
+NO_PHENOTYPE = ("*_Location_*", "*_AreaShape_Center_*", "*_AreaShape_BoundingBoxM*", "*_Parent_*", "*Object*Number*")
+
+
+class _Table(NamedTuple):
+    values: NDArray[np.float32]  # (n, d), cells in random order
+    site: NDArray[np.int32]
+    number: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Measured(Cells):
+    """Features of the cells of a well, measured by ``cellpheno measure``: a feature is a channel of one pixel.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Patterns of the features' names.
+    without : sequence of str
+        Patterns of those left out again: what says where in the field a cell lies is no phenotype.
+
+    Examples
+    --------
+    >>> Measured(columns=["Nuclei_AreaShape_*"]).step
+    'measure'
+    """
+
+    columns: Sequence[str] = ("Cells_*", "Nuclei_*", "Cytoplasm_*")
+    without: Sequence[str] = NO_PHENOTYPE
+    step: ClassVar[str] = "measure"
+
+    def place(self, plate: Plate, well: str) -> Path:
+        """Cell table of a well."""
+        return plate.folder / "cells" / f"{well}.parquet"
+
+    def optics(self, plate: Plate) -> Optics:
+        """Names of the features; they have no pixel size.
+
+        Raises
+        ------
+        InputError
+            If the plate was not measured, or no feature fits the patterns.
+        """
+        first = next(iter(sorted((plate.folder / "cells").glob("*.parquet"))), None)
+        if first is None:
+            raise InputError(f"{plate.folder}/cells holds no features; run: cellpheno measure plate={plate.path}")
+        names = self._names(pq.read_schema(first).names)
+        if not names:
+            raise InputError(f"{first}: no feature fits instances.columns={list(self.columns)}")
+        return tuple(names), None
+
+    def _names(self, columns: Sequence[str]) -> list[str]:
+        fits = [name for name in columns if is_feature(name) and _any(name, self.columns)]
+        return [name for name in fits if not _any(name, self.without)]
+
+    def _table(self, place: Place) -> _Table:
+        path = Path(place)
+        return _read(path, path.stat().st_mtime_ns, tuple(self._names(pq.read_schema(path).names)))
+
+    def count(self, place: Place) -> int:
+        """Count the cells."""
+        return int(pq.read_metadata(place).num_rows)
+
+    def pixels(self, place: Place, part: slice) -> NDArray[Any]:
+        """Features (n, d, 1, 1) of some cells."""
+        return self._table(place).values[part, :, None, None]
+
+    def read(self, place: Place, part: slice) -> Crops:
+        """Some cells with their keys."""
+        table = self._table(place)
+        n = len(table.site[part])
+        return Crops(self.pixels(place, part), table.site[part], table.number[part], np.zeros(n, bool))
+
+    def sample(self, place: Place) -> NDArray[Any]:
+        """Features of the first 64 cells, which stand in random order."""
+        return self.pixels(place, slice(0, 64))
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@functools.lru_cache(maxsize=512)  # wells; a bag an epoch comes from each
+def _read(path: Path, changed: int, names: tuple[str, ...]) -> _Table:
+    table = pd.read_parquet(path, columns=[SITE, OBJECT, *names])
+    order = np.random.default_rng(derived_seed(0, path.stem)).permutation(len(table))  # a bag is a part of a well
+    keys = (table[key].to_numpy(np.int32)[order] for key in (SITE, OBJECT))
+    return _Table(table[list(names)].to_numpy(np.float32)[order], *keys)

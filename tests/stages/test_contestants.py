@@ -1,0 +1,102 @@
+"""Several networks on the same folds: each trained, tuned on the wells that the baselines tune on, and compared."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from cellpheno.compare.tuning import fold_seed, inner_wells
+from cellpheno.stages.wells import usable, well_table
+from tests.conftest import Screen
+
+CONTEST = "steps=[train,predict,compare,learning_curve,report]"
+CHOICE = [
+    "contestants=[measured_attention]",
+    "+pooling@contestants.max.pooling=max",
+    "contestants.measured_attention.configurations=[{trainer.max_epochs: 1}, {trainer.max_epochs: 2}]",
+    "configurations=[{optimizer.lr: 0.002}, {optimizer.lr: 0.004, encoder.width: 16}]",
+    "curve=[1,2]",
+]
+KEYS = ["Metadata_Plate", "Metadata_Well"]
+
+
+@pytest.fixture(scope="module")
+def contest(cropped_screen, tmp_path_factory):
+    screen = Screen(tmp_path_factory.mktemp("contest") / "screen")
+    shutil.copytree(cropped_screen.folder, screen.folder)
+    assert screen.run(CONTEST, *CHOICE) == 0
+    return screen
+
+
+def test_every_network_predicts_every_well_by_a_model_that_never_saw_it(contest):
+    predictions = pd.read_parquet(contest.folder / "runs/small/predictions.parquet")
+    networks = predictions[predictions["contestant"].isin(["mil", "measured_attention", "max"])]
+    assert networks.groupby("contestant").size().to_dict() == {"mil": 8, "measured_attention": 8, "max": 8}
+    folds = pd.read_csv(contest.folder / "runs/small/folds.csv").set_index("Metadata_Well")["fold"]
+    assert (networks["fold"] == networks["Metadata_Well"].map(folds)).all()
+    logits = networks.pivot(index="Metadata_Well", columns="contestant", values="logit_nuclear")
+    assert (logits["mil"] != logits["max"]).all()
+    assert (logits["mil"] != logits["measured_attention"]).all()
+
+
+def test_the_choice_of_each_fold_is_recorded_and_made_on_the_wells_of_the_baselines(contest):
+    folder = contest.folder / "runs/small"
+    tuning = pd.read_csv(folder / "tuning.csv", keep_default_na=False)
+    sizes = tuning.groupby(["contestant", "fold"]).size().unstack()
+    assert sizes.loc[["mil", "measured_attention", "max", "engineered"]].to_numpy().tolist() == [[2, 2]] * 3 + [[4, 4]]
+    assert (tuning.groupby(["contestant", "fold"])["chosen"].sum() == 1).all()
+    assert tuning["n_inner"].nunique() == 1
+    wells = usable(well_table([contest.folder / "SIM1.zarr"], "label", None)).sort_values(KEYS)
+    folds = pd.read_csv(folder / "folds.csv")
+    for fold, held in folds.groupby("fold"):
+        train = wells[~wells["Metadata_Well"].isin(held["Metadata_Well"])]
+        inner, why = inner_wells(train, 0.25, fold_seed(1, "by_well", 0, int(fold)), None, False)
+        assert why == ""
+        assert len(inner) == tuning["n_inner"].iloc[0]
+        assert not set(inner["Metadata_Well"]) & set(held["Metadata_Well"])
+
+
+def test_the_learning_curve_holds_every_contestant_at_every_size(contest):
+    folder = contest.folder / "runs/small"
+    curve = pd.read_csv(folder / "learning_curve.csv")
+    accuracy = curve[curve["metric"] == "balanced_accuracy"]
+    contestants = {"mil", "max", "measured_attention", "engineered", "cell_count", "mean_intensity", "position"}
+    for size in (1, 2):
+        assert set(accuracy.loc[accuracy["wells_per_class"] == size, "contestant"]) == contestants
+        records = sorted((folder / f"learning_curve/{size}_wells/ledger").glob("train-*.json"))
+        assert len(records) == 2
+        assert all(f'"n_wells": {2 * size}' in record.read_text() for record in records)
+
+
+def test_a_second_run_finds_all_done(contest, caplog):
+    with caplog.at_level("INFO", "cellpheno"):
+        assert contest.run(CONTEST, *CHOICE) == 0
+    said = [record.message for record in caplog.records if ": " in record.message]
+    assert all("done already" in line for line in said), said
+
+
+def test_a_contestant_without_predictions_or_on_other_folds_is_refused(contest, tmp_path, capsys):
+    screen = Screen(tmp_path / "copy")
+    shutil.copytree(contest.folder, screen.folder)
+    assert screen.run("steps=[compare]", *CHOICE, "split.by_well.n_folds=3") == 2
+    assert "max was trained on other folds" in capsys.readouterr().err
+    shutil.rmtree(screen.folder / "runs/small/contestants/max")
+    assert screen.run("steps=[compare]", *CHOICE) == 2
+    assert "contestant max has no predictions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("configurations=[{optimizer.rate: 1}]", "optimizer.rate: optimizer takes"),
+        ("configurations=[{optimiser.lr: 1}]", "optimiser is no component"),
+        ("configurations=[]", "wanted one at least"),
+        ("wells_per_class=0", "wells_per_class=0: wanted 1 or more"),
+        ("+contestants.odd.poolling=1", "contestants.odd: train has no key poolling"),
+    ],
+)
+def test_what_no_model_takes_is_refused_before_any_fold(cropped_screen, fresh_copy, capsys, override, told):
+    screen = fresh_copy(cropped_screen)
+    assert screen.run("steps=[train,predict]", override) == 2
+    assert told in capsys.readouterr().err
+    assert not (screen.folder / "runs/small/models").exists()
