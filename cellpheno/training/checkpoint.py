@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
 def build(description: Mapping[str, Any]) -> Callable[..., Any]:
     """Turn a part of a card into a class with its knobs filled in, if a card may name it.
 
-    Admitted are the classes and functions of ``cellpheno.models``, the kinds of instances of ``cellpheno.training``, and
+    Admitted are the classes and functions of ``cellpheno.models``, the kinds of instances of ``cellpheno.training`` and
     torch's layers. It is the object found that is judged, not the name that leads to it.
 
     Raises
