@@ -25,6 +25,7 @@ from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
+from cellpheno.training.allocator import keep_freed_memory
 from cellpheno.training.bags import Limits, Normalization
 from cellpheno.training.checkpoint import load_model, save_model, with_defaults
 from cellpheno.training.datamodule import PlateDataModule
@@ -273,6 +274,7 @@ def fit_fold(
 @contextmanager
 def reproducible(seed: int, threads: int) -> Iterator[None]:
     """Fix torch's random numbers and its CPU threads, and put both back as they were."""
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
