@@ -358,10 +358,10 @@ def _as_text(step: str, override: Override, base: DictConfig) -> Override:
     hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name) if target else None
     if hint is None or not re.search(r"\bstr\b|\bPath\b", str(hint)):
         return override
-    if override.value.startswith("[") and override.value.endswith("]"):
-        items = [item.strip().strip("'\"") for item in override.value[1:-1].split(",") if item.strip()]
+    if value.startswith("[") and value.endswith("]"):
+        items = [item.strip().strip("'\"") for item in value[1:-1].split(",") if item.strip()]
         return override._replace(value=f"[{','.join(quoted(item) for item in items)}]")
-    return override._replace(value=quoted(override.value))
+    return override._replace(value=quoted(value))
 
 
 def _compose(step: str, overrides: Sequence[str], left_out: Iterable[str] = ()) -> DictConfig:
