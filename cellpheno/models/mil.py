@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from cellpheno.models.dropout import Dropout
 from cellpheno.models.finetune import freeze, parameter_groups
 from cellpheno.models.transforms import eight_orientations
 
@@ -139,7 +140,7 @@ class MILClassifier(pl.LightningModule):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.encoder = encoder.to(memory_format=layout)  # type: ignore[call-overload]
         self.pooling = pooling
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(cast(int, encoder.n_features), n_classes)
         if start := getattr(pooling, "start_logit", 0.0):  # where the pooling wants instances to begin
             nn.init.constant_(self.head.bias, start)

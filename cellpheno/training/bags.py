@@ -154,6 +154,8 @@ class WellBags(Dataset[Bag]):
         Cells, fields, or features computed before.
     multilabel : bool
         A well may have several classes (see `cellpheno.classes`).
+    keep_mb : float
+        Pixels of one size are read once and kept where those of all wells take no more than so many megabytes.
 
     Raises
     ------
@@ -173,6 +175,7 @@ class WellBags(Dataset[Bag]):
         seed: int = 0,
         instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
         multilabel: bool = False,
+        keep_mb: float = 0.0,
     ) -> None:
         unknown = unknown_classes(wells["label"], classes, multilabel)
         plates = sorted(set(wells[PLATE]) - set(limits)) if normalization.scope == "plate" else []
@@ -189,6 +192,9 @@ class WellBags(Dataset[Bag]):
         self.labels = truth.astype(np.float32) if multilabel else truth.argmax(axis=1)
         self.normalization, self.limits = normalization, limits
         self.cells_per_bag, self.patch_px, self.seed, self.instances = cells_per_bag, patch_px, seed, instances
+        one = instances.pixels(self.wells["place"].iloc[0], slice(0, 1)) if keep_mb else np.empty(0)
+        self.keeps = instances.same_size and 0 < one.nbytes * int(self.sizes.sum()) <= keep_mb * 2**20
+        self._kept: dict[str, NDArray[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.wells)
@@ -199,12 +205,19 @@ class WellBags(Dataset[Bag]):
         n_cells = int(self.sizes[i])
         seed = derived_seed(self.seed, row[PLATE], row[WELL])
         parts = window(n_cells, self.cells_per_bag or n_cells, seed, epoch)
-        pixels = [self.instances.pixels(row["place"], part) for part in parts]
+        pixels = [self._pixels(row["place"], part) for part in parts]
         whole = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)  # (n, c, y, x)
         if self.patch_px is not None:
             whole = square(whole, self.patch_px, seed, epoch)
         instances = normalize(whole, row[PLATE], self.normalization, self.limits)
         return Bag(instances, self._label(i), {PLATE: row[PLATE], WELL: row[WELL]})
+
+    def _pixels(self, place: str, part: slice) -> NDArray[Any]:
+        if not self.keeps:
+            return self.instances.pixels(place, part)
+        if place not in self._kept:
+            self._kept[place] = self.instances.pixels(place, slice(None))
+        return self._kept[place][part]
 
     def _label(self, i: int) -> int | tuple[float, ...]:
         own = self.labels[i]

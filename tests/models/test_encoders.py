@@ -5,7 +5,7 @@ from torch import nn
 
 from cellpheno.components import build
 from cellpheno.config import config_groups, load_config
-from cellpheno.models.encoders import DeepLoc, KrausNet, SmallResNet
+from cellpheno.models.encoders import DeepLoc, Features, KrausNet, SmallResNet
 
 
 def n_parameters(module):
@@ -134,3 +134,14 @@ def test_memory_layout_and_bfloat16_change_little():
 def test_width_that_cannot_be_grouped_is_refused():
     with pytest.raises(ValueError, match="width 12: wanted a multiple of 8"):
         SmallResNet(3, width=12)
+
+
+def test_undefined_features_count_as_their_mean():
+    gaps = torch.tensor([[1.0, 2.0], [3.0, float("nan")], [float("inf"), 6.0]])
+    encoder = Features(n_channels=2)
+    scaled = encoder(gaps[:, :, None, None])
+    filled = torch.tensor([[1.0, 2.0], [3.0, 4.0], [2.0, 6.0]])
+    torch.testing.assert_close(scaled, torch.nn.functional.batch_norm(filled, None, None, training=True))
+    encoder.eval()
+    later = encoder(torch.full((1, 2, 1, 1), float("nan")))
+    torch.testing.assert_close(later, torch.zeros(1, 2))

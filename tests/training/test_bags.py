@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cellpheno.errors import InputError
 from cellpheno.images.crops import read_crops
 from cellpheno.models.transforms import PerCrop, PlatePercentiles
-from cellpheno.training.bags import BagOrder, WellBags, collate, plate_limits, window
+from cellpheno.training.bags import BagOrder, WellBags, collate, collate_alone, plate_limits, window
 from cellpheno.training.datamodule import PlateDataModule
+from cellpheno.training.instances import Cells
 
 
 @given(
@@ -173,3 +174,33 @@ def test_a_damaged_well_stops_the_reading_ahead(plate, recipe, tmp_path):
     (tmp_path / "B03.zarr/pixels/c/0/0/0/0").unlink()
     with pytest.raises(OSError, match=r"B03\.zarr: pixels lacks"):
         list(loader)
+
+
+def test_pixels_that_are_kept_are_read_once_and_are_the_same(plate, recipe):
+    class Counted(Cells):
+        read = 0
+
+        def pixels(self, place, part):
+            type(self).read += 1
+            return super().pixels(place, part)
+
+    bags = (plate, recipe.classes, recipe.normalization, recipe.limits)
+    kept = WellBags(*bags, cells_per_bag=16, instances=Counted(), keep_mb=100)
+    fresh = WellBags(*bags, cells_per_bag=16)
+    for epoch in range(3):
+        for i in range(len(fresh)):
+            assert torch.equal(kept[epoch, i].instances, fresh[epoch, i].instances)
+    assert kept.keeps
+    assert Counted.read == 1 + len(kept)  # the size of one cell, then each well
+    assert not WellBags(*bags, cells_per_bag=16, keep_mb=0.001).keeps
+
+
+def test_a_batch_of_cells_alone_has_the_label_of_its_well_for_each(plate, recipe):
+    bags = WellBags(plate, recipe.classes, recipe.normalization, recipe.limits, cells_per_bag=3)
+    two = [bags[0, 0], bags[0, len(bags) - 1]]
+    batch = collate_alone(two)
+    assert batch.bag.tolist() == list(range(6))
+    assert batch.labels.tolist() == [two[0].label] * 3 + [two[1].label] * 3
+    assert [m["Metadata_Well"] for m in batch.metadata] == [two[0].metadata["Metadata_Well"]] * 3 + [
+        two[1].metadata["Metadata_Well"]
+    ] * 3
