@@ -132,7 +132,8 @@ def train(
     seed : int
         Of folds, weights and order.
     threads : int
-        CPU threads of the model; part of the result, since sums round differently.
+        CPU threads of the model; part of the result, since sums round differently. With 1, folds are trained side by
+        side.
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
@@ -140,6 +141,7 @@ def train(
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
+    check_sizes(wells, kind)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
@@ -173,8 +175,20 @@ def train(
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
         fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
         jobs.append(_job(fold, training, name, output, seed, start_hash))
-    serial = functools.partial(engine, workers=1)  # folds share the cores that `threads` names
-    return serial("train", jobs, folder=output, root=output)
+    own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
+    return engine("train", jobs, folder=output, root=output, **own)
+
+
+def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:
+    """Refuse plates whose crops differ in size, as where each took the size of its own cells."""
+    filled = wells[wells["n_instances"] > 0].drop_duplicates(PLATE) if instances.same_size else wells.iloc[:0]
+    sizes = {
+        plate: instances.pixels(place, slice(0, 1)).shape[-1]
+        for plate, place in zip(filled[PLATE], filled["place"], strict=True)
+    }
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{plate} {size}" for plate, size in sizes.items())
+        raise InputError(f"crops differ in size (pixels): {told}; cut all plates alike: cellpheno crop crop_um=...")
 
 
 def _check_network(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import multiprocessing
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -221,7 +222,7 @@ def fit_fold(
             logger=logger(save_dir=folder / "log") if logger else False,
             callbacks=[best, *(made() for made in extra.values())],
             default_root_dir=folder,
-            enable_progress_bar=sys.stderr.isatty(),
+            enable_progress_bar=sys.stderr.isatty() and multiprocessing.parent_process() is None,
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
         if resume is not None:

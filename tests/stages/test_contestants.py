@@ -2,11 +2,16 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cellpheno.compare.tuning import fold_seed, inner_wells
+from cellpheno.errors import InputError
+from cellpheno.images.crops import Crops, write_crops
+from cellpheno.stages.train import check_sizes
 from cellpheno.stages.wells import usable, well_table
+from cellpheno.training.instances import Cells
 from tests.conftest import Screen
 
 CONTEST = "steps=[train,predict,compare,learning_curve,report]"
@@ -100,3 +105,13 @@ def test_what_no_model_takes_is_refused_before_any_fold(cropped_screen, fresh_co
     assert screen.run("steps=[train,predict]", override) == 2
     assert told in capsys.readouterr().err
     assert not (screen.folder / "runs/small/models").exists()
+
+
+def test_plates_whose_crops_differ_in_size_are_refused_by_name(tmp_path):
+    key = np.zeros(1, np.int32)
+    for plate, side in (("P1", 8), ("P2", 12)):
+        write_crops(tmp_path / f"{plate}.zarr", Crops(np.zeros((1, 2, side, side), np.uint16), key, key, key > 0))
+    wells = pd.DataFrame({"Metadata_Plate": ["P1", "P2"], "n_instances": 1})
+    wells["place"] = [str(tmp_path / f"{plate}.zarr") for plate in wells["Metadata_Plate"]]
+    with pytest.raises(InputError, match=r"crops differ in size \(pixels\): P1 8, P2 12; cut all plates alike"):
+        check_sizes(wells, Cells())
