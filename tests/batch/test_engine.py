@@ -33,6 +33,10 @@ def full_disk(folder, unit):
     raise OSError(28, "No space left on device", f"{unit}.txt")
 
 
+def endless(folder, unit):
+    time.sleep(3600)
+
+
 def jobs_for(folder, values):
     return [Job(u, make_key("square", v=v), functools.partial(write_square, folder, u, v)) for u, v in values.items()]
 
@@ -162,3 +166,12 @@ def test_outcomes_become_exit_codes(tmp_path):
         Outcome(tmp_path, ("a",)).exit_code,
         Outcome(tmp_path, ("a",), ("b",)).exit_code,
     ] == [0, 3, 1]
+
+
+def test_a_stop_does_not_wait_for_what_the_other_workers_are_at(tmp_path):
+    jobs = [
+        Job(name, "k", functools.partial(work, tmp_path, name)) for name, work in (("a", endless), ("b", full_disk))
+    ]
+    with pytest.raises(Stopped, match="No space left"):  # an hour otherwise
+        run_jobs("square", jobs, folder=tmp_path, root=tmp_path, workers=2)
+    assert not multiprocessing.active_children()
