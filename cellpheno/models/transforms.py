@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cellpheno.errors import InputError
+
 
 @dataclass(frozen=True)
 class PlatePercentiles:
@@ -100,6 +102,11 @@ class PerCrop:
 class Unchanged:
     """Leave numbers as they are, for features that are cached.
 
+    Raises
+    ------
+    InputError
+        For whole numbers: pictures, whose grey levels no network takes as they are.
+
     Examples
     --------
     >>> features = np.array([[-2.0, 7.0]], np.float32).reshape(1, 2, 1, 1)
@@ -111,6 +118,11 @@ class Unchanged:
 
     def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
         """Limits (n, c, 2) of 0 and 1, between which nothing changes."""
+        if crops.dtype.kind in "ui":
+            raise InputError(
+                f"normalization=none is for features, here are pictures of {crops.dtype}; give "
+                "normalization=plate_percentiles, fixed_range or per_crop"
+            )
         return np.broadcast_to(np.array([0.0, 1.0], np.float32), (*crops.shape[:2], 2))
 
     def __call__(self, crops: NDArray[np.generic], limits: NDArray[np.float32]) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpheno.models.transforms import PerCrop, PlatePercentiles, augment
+from cellpheno.errors import InputError
+from cellpheno.models.transforms import PerCrop, PlatePercentiles, Unchanged, augment
 
 
 def raw(n=4, c=2, size=12, seed=0):
@@ -104,3 +105,8 @@ def test_oblong_crops_cannot_be_rotated():
     with pytest.raises(ValueError, match="crops of 4 x 6 pixels cannot be rotated"):
         augment(torch.zeros(1, 1, 4, 6), generator())
     assert augment(torch.zeros(1, 1, 4, 6), generator(), rotations=False).shape == (1, 1, 4, 6)
+
+
+def test_pictures_are_not_taken_for_features():
+    with pytest.raises(InputError, match="normalization=none is for features, here are pictures of uint16"):
+        Unchanged().limits(np.zeros((2, 3, 8, 8), np.uint16))
