@@ -11,6 +11,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
 from cellpheno.compare.statistics import differences, scores
@@ -133,8 +134,18 @@ def _compare(
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
     messages = lacking_messages(plan.usable, features, baselines)
-    about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
-    own, tuning = contest(plan.usable, features, *about, tuning=settings["tuning"], groups=settings["groups"])
+    costs: dict[str, Cost] = {}
+    about: tuple[Any, ...] = (
+        plan.folds,
+        timed(baselines, costs),
+        plan.classes,
+        seed,
+        plan.not_trained,
+        plan.multilabel,
+    )
+    chosen = {name: settings[name] for name in ("tuning", "groups")}
+    own, tuning, important = contest(plan.usable, features, *about, **chosen, explain=True)
+    write_costs(output, "baselines", costs)
     predictions = pd.concat([pd.read_parquet(mil), own], ignore_index=True) if mil.is_file() else own
     if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
         predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
@@ -143,6 +154,8 @@ def _compare(
     tables = {
         "predictions": predictions,
         "tuning": tuning,
+        "features": important,
+        "messages": pd.DataFrame({"message": messages}, dtype=object),
         "scores": scores(predictions, plan.classes, **chance),
         "differences": differences(predictions, plan.classes, reference=reference, **chance),
     }
