@@ -23,9 +23,9 @@ _open: list[float] = []  # peak so far of each block that is measured now, the o
 
 @contextmanager
 def stopwatch() -> Iterator[Cost]:
-    """Measure a block: ``seconds`` of wall clock, and ``peak_mb``, the process's largest resident memory in 2**20 bytes.
+    """Measure a block: ``seconds`` of wall clock, and ``peak_mb``, the largest resident memory in 2**20 bytes.
 
-    The peak is that of the block where the system lets it be reset (Linux), else that of the process since its start;
+    It is that of the process; of this block where the system lets it begin anew (Linux), else since its start;
     it holds the libraries that are loaded, too. Blocks may be nested.
 
     Yields

@@ -68,7 +68,7 @@ def log_loss_rise(decide: Decision, new: Floats, truth: Ints | Flags, pool: Floa
     """
     (n_draws, n_wells), n_features = draws.shape, new.shape[1]
     before, rise = log_losses(decide(new), truth).mean(), np.empty(n_features)
-    several = np.tile(truth, (n_draws, 1)) if truth.ndim == 2 else np.tile(truth, n_draws)
+    several: Ints | Flags = np.concatenate([truth] * n_draws)
     step = max(1, NUMBERS_AT_ONCE // max(n_draws * n_wells * n_features, 1))
     for start in range(0, n_features, step):
         some = range(start, min(start + step, n_features))
@@ -156,5 +156,5 @@ def importance_table(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
         figures = {"importance": filled.mean(axis=1), "low": filled.min(axis=1), "high": filled.max(axis=1)}
         table = pd.DataFrame({**figures, "n_folds": folds.notna().sum(axis=1)}).reset_index()
         table = table.sort_values(["importance", "feature"], ascending=[False, True])
-        parts.append(table.assign(contestant=contestant, split=split))
+        parts.append(table.assign(contestant=str(contestant), split=str(split)))
     return pd.concat(parts, ignore_index=True)[COLUMNS]

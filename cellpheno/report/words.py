@@ -93,6 +93,17 @@ def contestant_label(name: str) -> str:
     return "MIL" if name == "mil" else name.replace("_", " ") if name in CONTESTANT_STYLES else name
 
 
+def quoted_label(name: str) -> str:
+    """Name of a contestant where it stands in a sentence without the page around it.
+
+    Examples
+    --------
+    >>> quoted_label("engineered"), quoted_label("mil")
+    ('engineered features', 'MIL')
+    """
+    return "engineered features" if name == "engineered" else contestant_label(name)
+
+
 def split_label(name: str) -> str:
     """Name of a split in words.
 
