@@ -120,10 +120,7 @@ def bar_caption(shown: list[dict[str, str]]) -> str:
     """Tell how long the white bars are, and how brightness is set."""
     lengths = sorted({tile["bar_um"] for tile in shown} - {""}, key=float)
     bar = f"White bar: {' or '.join(lengths)} µm. " if lengths else "No bar: the plate does not tell its pixel size. "
-    return (
-        bar
-        + "Brightness is set once a plate and channel, so cells can be compared; one well gives a few cells at most."
-    )
+    return f"{bar}Brightness is set once a plate and channel, so cells can be compared."
 
 
 def channel_legend(opened: Opened) -> list[dict[str, str]]:

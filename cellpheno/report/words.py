@@ -23,7 +23,7 @@ METRICS = {
         "macro AUROC", "chance that a well of a class scores above a well of another, over classes", "higher"
     ),
     "mean_average_precision": Metric(
-        "mean average precision (mAP)", "whether the wells of a class stand first by its score, over classes", "higher"
+        "mean average precision", "whether the wells of a class stand first by its score, over classes", "higher"
     ),
     "average_precision": Metric(
         "average precision",
