@@ -20,8 +20,8 @@ from cellpheno.compare.classifiers import Decision
 from cellpheno.compare.metrics import Flags, Floats, Ints, log_losses
 
 COLUMNS = ["contestant", "split", "feature", "importance", "low", "high", "n_folds"]
-N_DRAWS = 5  # training wells that lend each held-out well their value
-NUMBERS_AT_ONCE = 2**22  # bounds the memory: 32 MB of features
+N_DRAWS = 2  # training wells that lend each held-out well their value; more folds and repeats draw more
+NUMBERS_AT_ONCE = 2**20  # bounds the memory: 8 MB of features
 
 
 class Fitted(NamedTuple):
@@ -68,15 +68,15 @@ def log_loss_rise(decide: Decision, new: Floats, truth: Ints | Flags, pool: Floa
     """
     (n_draws, n_wells), n_features = draws.shape, new.shape[1]
     before, rise = log_losses(decide(new), truth).mean(), np.empty(n_features)
-    several: Ints | Flags = np.concatenate([truth] * n_draws)
     step = max(1, NUMBERS_AT_ONCE // max(n_draws * n_wells * n_features, 1))
     for start in range(0, n_features, step):
         some = range(start, min(start + step, n_features))
         changed = np.tile(new, (len(some), n_draws, 1, 1))  # (features, r, m, d)
         for place, j in enumerate(some):
             changed[place, :, :, j] = pool[draws, j]
-        scores = decide(changed.reshape(-1, n_features)).reshape(len(some), n_draws * n_wells, -1)
-        rise[some] = [log_losses(own, several).mean() - before for own in scores]
+        several: Ints | Flags = np.concatenate([truth] * (len(some) * n_draws))
+        losses = log_losses(decide(changed.reshape(-1, n_features)), several)
+        rise[some] = losses.reshape(len(some), -1).mean(axis=1) - before
     return rise
 
 
@@ -125,7 +125,8 @@ def _add_fold(
         return
     truth: NDArray[np.bool_] | NDArray[np.intp] = membership(own[counts], classes, multilabel)  # (m, K)
     truth = truth if multilabel else truth.argmax(axis=1)
-    draws = np.random.default_rng(seed).integers(len(fitted.train), size=(N_DRAWS, int(counts.sum())))
+    order = np.random.default_rng(seed).permutation(len(fitted.train))  # none lends twice before all have lent
+    draws = np.resize(order, (N_DRAWS, int(counts.sum())))
     rise = log_loss_rise(fitted.decide, fitted.new[counts], truth, fitted.train, draws)
     found.append(pd.DataFrame({"contestant": contestant, "split": split, "feature": fitted.features, "rise": rise}))
 
