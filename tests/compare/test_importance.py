@@ -104,7 +104,7 @@ def test_a_planted_feature_comes_first_and_held_out_wells_of_one_class_do_not_hi
     assert len(table) == 8
     first, second = table.iloc[0], table.iloc[1]
     assert first["feature"] == "Cells_Intensity_Feature3_DNA"
-    assert first["importance"] > 3 * max(second["importance"], 0.01)
+    assert first["importance"] > 2 * max(second["importance"], 0.01)
     assert first["low"] > 0
     assert (table["low"] <= table["importance"]).all()
     assert (table["importance"] <= table["high"]).all()
