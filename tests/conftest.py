@@ -56,11 +56,12 @@ class Screen(NamedTuple):
         return self("run", *SMALL, *overrides)
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file but logs, whose bytes may differ."""
+        """SHA-256 of every file but logs and timings, whose bytes may differ."""
         return {
             name: hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and "log" not in (name := path.relative_to(self.folder).as_posix()).split("/")
+            if path.is_file()
+            and not {"log", "timing.json"} & set((name := path.relative_to(self.folder).as_posix()).split("/"))
         }
 
 

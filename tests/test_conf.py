@@ -46,7 +46,7 @@ SUPPLIED = {
     *("channel", "others", "train", "validation", "test", "classes", "normalization", "limits", "optimizer", "n_steps"),
     *("encoder", "pooling", "scheduler", "augment", "class_weights", "n_channels", "n_classes", "n_features", "crops"),
     *("generator", "split", "step", "jobs", "root", "instances", "table", "label", "save_dir", "labelled", "params"),
-    *("multilabel", "values", "configuration", "random_state"),
+    *("multilabel", "values", "configuration", "random_state", "explain"),
 }
 
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "training": LOW | {"plates", "images", "models"},
     "compare": LOW | {"profiles"},
     "batch": LOW | {"plates"},
-    "report": LOW | {"compare", "profiles", "plates", "images"},
+    "report": LOW | {"measure", "compare", "profiles", "plates", "images"},
     "studies": LOW | {"plates", "simulate", "images", "models", "training", "profiles", "compare"},
     "stages": LOW
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cellpheno.batch.ledger import USABLE, commit_step, is_done, manifest, read_record
 from cellpheno.batch.locks import unit_lock
+from cellpheno.batch.timing import stopwatch, write_costs
 from cellpheno.errors import DamagedInput, InputError, Stopped
 from cellpheno.plates.commit import storage_is_lost
 
@@ -87,6 +88,8 @@ def run_jobs(
     bugs: list[str] = []
     failed = 0
     for job, entry in _each(step, pending, folder, root, workers):
+        if "cost" in entry:
+            write_costs(folder, step, {job.unit: entry["cost"]})
         if entry["status"] not in USABLE:
             failed += 1
             bugs += [f"{job.unit}: {entry['messages'][-1]}"] if entry.get("bug") else []
@@ -123,14 +126,16 @@ def do_job(step: str, job: Job, folder: Path, root: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        The entry of the ledger. An unexpected error is marked ``bug`` and not committed, so that it is tried again.
+        The entry of the ledger, and beside it the ``cost`` of what was done. An unexpected error is marked ``bug`` and
+        not committed, so that it is tried again.
     """
     with unit_lock(folder / "ledger" / f"{job.unit}.lock"):
         entry = read_record(folder, job.unit).get(step)
         if entry is not None and is_done(entry, job.key, root):
             return dict(entry)  # another process was faster
         try:
-            result = job.work()
+            with stopwatch() as cost:
+                result = job.work()
         except DamagedInput as error:
             result = Result("quarantined", (), error.faults)
         except InputError:
@@ -149,7 +154,7 @@ def do_job(step: str, job: Job, folder: Path, root: Path) -> dict[str, Any]:
             "facts": dict(result.facts),
         }
         commit_step(folder, job.unit, step, entry)
-        return entry
+        return {**entry, "cost": cost} if cost else entry
 
 
 def _unexpected(step: str, job: Job, folder: Path, error: Exception) -> dict[str, Any]:

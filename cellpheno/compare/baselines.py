@@ -8,6 +8,7 @@ entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
 from cellpheno.classes import unknown_classes
-from cellpheno.compare.classifiers import decision_values, prior
+from cellpheno.compare.classifiers import decision_values, fit_decision, prior
+from cellpheno.compare.importance import Fitted, importance_table, watch_fold
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
 from cellpheno.compare.splits import LABEL
@@ -37,6 +39,7 @@ class Contest(NamedTuple):
 
     predictions: pd.DataFrame  # the prediction table
     tuning: pd.DataFrame  # a row a contestant, split, repeat, fold and configuration
+    features: pd.DataFrame  # how much each contestant rests on each feature; empty where it was not asked
 
 
 def fit_predict(
@@ -56,6 +59,7 @@ def fit_predict(
     seed: int,
     configuration: int = 0,
     multilabel: bool = False,
+    explain: Callable[[Fitted], None] | None = None,
 ) -> NDArray[np.float64]:
     """Fit a classifier on the features of training wells and score test wells.
 
@@ -92,6 +96,8 @@ def fit_predict(
         The entry of ``grid`` that counts.
     multilabel : bool
         A well may have several classes.
+    explain : callable, optional
+        Is shown the fitted contestant and the features of the test wells, as `cellpheno.compare.importance` needs them.
 
     Returns
     -------
@@ -124,11 +130,16 @@ def fit_predict(
         return np.where(np.isnan(scaled), 0.0, np.clip(scaled, -clip, clip))
 
     x, new = matrix(fitted), matrix(test[known])
-    if sphere is not None:
-        sphering = sphere(x)
-        x, new = apply_sphering(x, sphering), apply_sphering(new, sphering)
+    sphering = sphere(x) if sphere is not None else None
+
+    def whitened(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scaled if sphering is None else apply_sphering(scaled, sphering)
+
     configured = functools.partial(classifier, **grid[configuration])
-    logits[known] = decision_values(configured, x, fitted[LABEL], new, classes, seed, multilabel)
+    decide = fit_decision(configured, whitened(x), fitted[LABEL], classes, seed, multilabel)
+    logits[known] = decide(whitened(new))
+    if explain is not None:
+        explain(Fitted(tuple(kept), x, new, known, lambda scaled: decide(whitened(scaled))))
     return logits
 
 
@@ -226,6 +237,7 @@ def contest(
     tuning: float = 0.0,
     groups: Mapping[str, str | None] | None = None,
     wells_per_class: int | None = None,
+    explain: bool = False,
 ) -> Contest:
     """Fit every baseline in every fold, each with the configuration that is best on training wells set aside.
 
@@ -250,11 +262,13 @@ def contest(
         What a split holds out as a whole is set aside as a whole.
     wells_per_class : int, optional
         Train on so many wells of each class (`cellpheno.compare.learning.fewer_wells`).
+    explain : bool
+        Measure how much each contestant rests on each of its features.
 
     Returns
     -------
     Contest
-        ``predictions`` and ``tuning``.
+        ``predictions``, ``tuning`` and ``features``.
 
     Raises
     ------
@@ -271,6 +285,7 @@ def contest(
     spared = table.index.isin(list(not_trained))
     parts: list[pd.DataFrame] = []
     tried: list[pd.DataFrame] = []
+    shown: list[pd.DataFrame] = []
     for split, split_folds in folds.groupby("split", sort=False):
         group = (groups or {}).get(str(split))
         for name, baseline in baselines.items():
@@ -288,6 +303,8 @@ def contest(
                 rows = choose(baseline, train, inner, why_none, taught, **options)
                 best = int(rows["chosen"].to_numpy().argmax())
                 options |= {"configuration": best} if best else {}  # without a grid there is none to name
+                if explain and "explain" in inspect.signature(baseline).parameters:
+                    options["explain"] = watch_fold(shown, test[LABEL], taught, seed=model_seed, **about)
                 logits = baseline(train, test, classes=taught, **options)
                 logits = with_untaught(logits, taught, classes, len(train))
                 place: dict[str, Any] = {"repeat": repeat, "fold": fold}
@@ -298,7 +315,8 @@ def contest(
                 of_new.append(logits[here.sum() :])
             if len(new):
                 parts.append(prediction_rows(new, np.mean(of_new, axis=0), classes, role=NEW, **about))
-    return Contest(pd.concat(parts, ignore_index=True), pd.concat(tried, ignore_index=True)[COLUMNS])
+    tuned = pd.concat(tried, ignore_index=True)[COLUMNS]
+    return Contest(pd.concat(parts, ignore_index=True), tuned, importance_table(shown))
 
 
 def _each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:

@@ -13,24 +13,25 @@ from cellpheno.classes import membership
 from cellpheno.compare.predictions import prior_logits
 from cellpheno.errors import InputError
 
+Decision = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # features (m, d) to decision values (m, K)
 
-def decision_values(
+
+def fit_decision(
     classifier: Callable[[], Any],
     x: NDArray[np.float64],
     labels: "pd.Series[str]",
-    new: NDArray[np.float64],
     classes: Sequence[str],
     seed: int,
     multilabel: bool,
-) -> NDArray[np.float64]:
-    """Fit a classifier and score new rows.
+) -> Decision:
+    """Fit a classifier; what comes back scores new rows.
 
     Parameters
     ----------
     classifier : callable
         Makes a scikit-learn classifier.
-    x, new : array of shape (n, d) and (m, d), float64
-        Features of training and new wells.
+    x : array of shape (n, d), float64
+        Features of training wells.
     labels : Series of str, n
     classes : sequence of str
     seed : int
@@ -40,9 +41,10 @@ def decision_values(
 
     Returns
     -------
-    array of shape (m, K), float64
-        In the order of ``classes``: linear scores, ``(-d/2, d/2)`` for two classes, or log probabilities where the
-        classifier has no decision function. With several classes a well, those of yes minus those of no.
+    callable
+        From features (m, d) to decision values (m, K), float64, in the order of ``classes``: linear scores,
+        ``(-d/2, d/2)`` for two classes, or log probabilities where the classifier has no decision function. With
+        several classes a well, those of yes minus those of no.
 
     Raises
     ------
@@ -53,24 +55,42 @@ def decision_values(
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> x, labels = np.array([[-1.0], [1.0]]), pd.Series(["a", "b"])
-    >>> values = decision_values(LogisticRegression, x, labels, np.array([[2.0]]), ["b", "a"], 0, False)
+    >>> values = fit_decision(LogisticRegression, x, labels, ["b", "a"], 0, False)(np.array([[2.0]]))
     >>> bool(values[0, 0] > 0), bool(values[0, 0] == -values[0, 1])
     (True, True)
     """
     if multilabel:
-        return _yes_no(classifier, x, labels, new, classes, seed)
+        return _yes_no(classifier, x, labels, classes, seed)
     if lacking := [name for name in classes if not (labels == name).any()]:
         raise InputError(f"a training fold has no well with cells of class {', '.join(map(repr, lacking))}")
     model = classifier()
     seeds = [key for key in model.get_params() if key.rsplit("__", 1)[-1] == "random_state"]
     model.set_params(**dict.fromkeys(seeds, seed))
     model.fit(x, labels.to_numpy(dtype=object).astype(str))
-    if hasattr(model, "decision_function"):
-        scores = np.asarray(model.decision_function(new), dtype=np.float64)
-        scores = np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-    else:  # a forest's vote of 0 is no proof: one vote in a thousand
-        scores = np.log(np.clip(model.predict_proba(new), 1e-3, None))
-    return scores[:, [list(model.classes_).index(name) for name in classes]]
+    order = [list(model.classes_).index(name) for name in classes]
+
+    def decide(new: NDArray[np.float64]) -> NDArray[np.float64]:
+        if hasattr(model, "decision_function"):
+            scores = np.asarray(model.decision_function(new), dtype=np.float64)
+            scores = np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+        else:  # a forest's vote of 0 is no proof: one vote in a thousand
+            scores = np.log(np.clip(model.predict_proba(new), 1e-3, None))
+        return scores[:, order]
+
+    return decide
+
+
+def decision_values(
+    classifier: Callable[[], Any],
+    x: NDArray[np.float64],
+    labels: "pd.Series[str]",
+    new: NDArray[np.float64],
+    classes: Sequence[str],
+    seed: int,
+    multilabel: bool,
+) -> NDArray[np.float64]:
+    """Fit a classifier and score new rows (m, d): (m, K); see `fit_decision`."""
+    return fit_decision(classifier, x, labels, classes, seed, multilabel)(new)
 
 
 def prior(labels: "pd.Series[str]", n: int, classes: Sequence[str], multilabel: bool) -> NDArray[np.float64]:
@@ -89,18 +109,24 @@ def _yes_no(
     classifier: Callable[[], Any],
     x: NDArray[np.float64],
     labels: "pd.Series[str]",
-    new: NDArray[np.float64],
     classes: Sequence[str],
     seed: int,
-) -> NDArray[np.float64]:
-    """Fit and score one classifier a class, yes against no: (m, K) in the order of ``classes``."""
-    truth, scores = membership(labels, classes, True), prior(labels, len(new), classes, True)
+) -> Decision:
+    """Fit one classifier a class, yes against no: scores (m, K) in the order of ``classes``."""
+    truth, asked = membership(labels, classes, True), {}
     for k, yes in enumerate(truth.T):
         if yes.any() and not yes.all():  # else there is nothing to tell apart, and the prior stands
             answers = pd.Series(np.where(yes, "yes", "no"), index=labels.index, dtype=object)
-            own = decision_values(classifier, x, answers, new, ("no", "yes"), seed, False)
+            asked[k] = fit_decision(classifier, x, answers, ("no", "yes"), seed, False)
+
+    def decide(new: NDArray[np.float64]) -> NDArray[np.float64]:
+        scores = prior(labels, len(new), classes, True)
+        for k, one in asked.items():
+            own = one(new)
             scores[:, k] = own[:, 1] - own[:, 0]
-    return scores
+        return scores
+
+    return decide
 
 
 class LinearSVMEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

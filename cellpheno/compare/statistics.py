@@ -203,8 +203,8 @@ def _wells_alone(metric: str, contest: Contest) -> bool:
     return metric == "balanced_accuracy" and contest.truth.ndim == 1 and alone
 
 
-def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
-    """One row of `differences` as a sentence to quote.
+def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: str = "") -> str:
+    """One row of `differences` as a sentence to quote, with the name of the split where it is given.
 
     Examples
     --------
@@ -212,9 +212,11 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     ...        "low": 0.01, "high": 0.07, "p": 0.012, "n": 110, "n_unit": 110, "unit": "well", "verdict": "ahead"}
     >>> verdict_sentence(row)
     'mil is ahead of engineered by 0.04 [0.01, 0.07] balanced accuracy over 110 wells (p = 0.012).'
+    >>> verdict_sentence({**row, "n_unit": 18, "unit": "compound", "p_holm": 0.024}, "by treatment").split("over ")[1]
+    '110 wells, 18 compounds (split by treatment; p = 0.024, Holm-corrected).'
     """
     row = dict(difference)
-    value, low, high, p = (float(str(row[key])) for key in ("value", "low", "high", "p"))
+    value, low, high = (float(str(row[key])) for key in ("value", "low", "high"))
     behind, less_is_better = row["verdict"] == BEHIND, row["metric"] in LOWER_IS_BETTER
     if row["verdict"] != NO_DIFFERENCE and behind != less_is_better:  # "behind by 0.04", not by -0.04
         value, low, high = -value, -high, -low
@@ -228,10 +230,10 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]") -> str:
     metric = names.get(str(row["metric"]), str(row["metric"]).replace("_", " "))
     bounds = "[no interval]" if np.isnan(low) else f"[{_plain(low)}, {_plain(high)}]"
     units = "" if row["unit"] == "well" else f", {row['n_unit']} {row['unit']}s"
-    small = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    holm_p = float(str(row.get("p_holm", p)))
-    small += f", {holm_p:.3f} by Holm" if f"{holm_p:.3f}" != f"{p:.3f}" else ""
-    figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} ({small})."
+    p = float(str(row.get("p_holm", row["p"])))
+    small = ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") + (", Holm-corrected" if "p_holm" in row else "")
+    where = f"split {split}; " if split else ""
+    figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} ({where}{small})."
     if row["verdict"] == NO_DIFFERENCE:
         least = float(str(row.get("detectable", "nan")))
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."

@@ -12,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from cellpheno.classes import label_parts
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file
-from cellpheno.report import sections, summary
+from cellpheno.report import cells, contestants, sections, summary, verdict
 from cellpheno.report.assay import Doses, assay
+from cellpheno.report.disagreements import disagreements
 from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
@@ -29,6 +30,7 @@ def write_report(
     plates: Sequence[Path] = (),
     cells_per_class: int = 12,
     doses: Doses | None = None,
+    show_cost: bool = False,
     path: Path | None = None,
 ) -> Path:
     """Write the report of a run.
@@ -45,6 +47,8 @@ def write_report(
         Cells of highest and of lowest attention, a class each.
     doses : Doses, optional
         Which columns of wells.csv dose.csv was made from; without it the pictures show means without their wells.
+    show_cost : bool
+        Show seconds and memory of each contestant; the page is then not the same to the byte.
     path : path, optional
         By default ``report.html`` in the run's folder.
 
@@ -58,14 +62,17 @@ def write_report(
         If the run has no wells or no predictions.
     """
     tables = read_run(run)
-    page = render(tables, title or tables.folder.name, [Path(plate) for plate in plates], cells_per_class, doses)
+    shown = [Path(plate) for plate in plates]
+    page = render(tables, title or tables.folder.name, shown, cells_per_class, doses, show_cost)
     target = path or tables.folder / "report.html"
     with commit_file(target) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
     return target
 
 
-def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, doses: Doses | None) -> str:
+def render(
+    run: Run, title: str, plates: Sequence[Path], cells_per_class: int, doses: Doses | None, show_cost: bool = False
+) -> str:
     """Write the page of a run as text; see `write_report`."""
     environment = Environment(
         loader=PackageLoader("cellpheno.report"),
@@ -74,20 +81,25 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    opened = sections.open_plates(plates)
+    opened = cells.open_plates(plates)
     content = {
         "title": title,
-        "verdicts": summary.verdicts(run),
-        "standing": summary.standing(run),
+        "verdicts": verdict.verdicts(run),
+        "standing": verdict.standing(run),
         "key_numbers": summary.key_numbers(run),
         "warnings": summary.warnings_of(run),
         "compared": sections.compared(run),
         "differences": sections.differences(run),
+        "disagreements": disagreements(run, opened),
+        "features": contestants.important_features(run),
+        "choices": contestants.choices(run),
+        "curves": sections.learning_curves(run),
+        "costs": cost(run, opened) if show_cost else None,
         "confusions": sections.confusions(run),
         "plates": sections.plate_maps(run),
-        "attention": sections.attention(run, opened, cells_per_class),
-        "fields": sections.fields(run, opened, FIELDS_PER_CLASS),
-        "channels": sections.channel_legend(opened),
+        "attention": cells.attention(run, opened, cells_per_class),
+        "fields": cells.fields(run, opened, FIELDS_PER_CLASS),
+        "channels": cells.channel_legend(opened),
         "training": sections.training(run),
         "assay": assay(run, doses),
         "new_wells": new_wells(run),
@@ -102,6 +114,13 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         "label": contestant_label,
     }
     return environment.get_template("report.html.j2").render(content)
+
+
+def cost(run: Run, opened: cells.Opened) -> dict[str, Any]:
+    """Collect what the contestants and the steps of the plates cost."""
+    folders = {name: plate.folder for name, plate in opened.plates.items()}
+    rows = contestants.contestant_costs(run.folder, run.predictions["contestant"], run.networks)
+    return {"contestants": rows, "plates": contestants.plate_costs(folders)}
 
 
 def legend(run: Run) -> dict[str, str]:

@@ -15,7 +15,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
 
 TEXT = {"contestant", "reference", "split", "role", "true", "pred", "label", "status", "messages"} | {
-    *("metric", "class", "unit", "verdict", "note", "group", "kind")
+    *("metric", "class", "unit", "verdict", "note", "group", "kind", "message", "settings", "feature")
 }
 WHOLE = ("n", "n_unit", "n_cells", "n_fields", "repeat", "fold", "epoch", "Metadata_Site", "Metadata_ObjectNumber")
 NEEDED = {"wells": [PLATE, WELL, "label", "status"], "predictions": ["contestant", "split", "role", "true", "pred"]}
@@ -33,6 +33,10 @@ class Run(NamedTuple):
     instances: pd.DataFrame | None
     assay: pd.DataFrame | None
     dose: pd.DataFrame | None
+    tuning: pd.DataFrame | None
+    features: pd.DataFrame | None
+    learning_curve: pd.DataFrame | None
+    messages: list[str]  # what the contest had to say, such as wells without features
     kinds: dict[str, str]  # of each class, as classes.csv tells it; empty where it is absent: one class a well
     histories: dict[str, dict[str, pd.DataFrame]]  # split, then fold
     cards: dict[str, dict[str, Any]]  # of each trained model, by split/fold
@@ -59,6 +63,16 @@ class Run(NamedTuple):
         """The classes; where a well may have several, the sets of classes that the wells have."""
         return sorted(set(self.wells["label"]) - {""}) if self.multilabel else self.classes
 
+    @property
+    def networks(self) -> list[str]:
+        """Contestants that are networks, the run's own first."""
+        own = {"mil", *([] if self.instances is None else self.instances["contestant"])}
+        return [
+            name
+            for name in dict.fromkeys(self.predictions["contestant"])
+            if name in own or (self.folder / "contestants" / name).is_dir()
+        ]
+
     def labelled(self) -> "pd.Series[int]":
         """Count the labelled wells of each class."""
         named = [part for label in self.wells["label"] for part in label_parts(label, self.multilabel)]
@@ -83,7 +97,8 @@ def read_run(folder: Path | str) -> Run:
         If a needed table or one of its columns is missing; all faults at once.
     """
     folder = Path(folder)
-    names = ("wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose")
+    names = ["wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose"]
+    names += ["tuning", "features", "learning_curve", "messages"]
     paths = {name: path for name in names if (path := _path(folder, name))}
     tables: dict[str, Any] = {name: read_table(path) for name, path in paths.items()}
     faults = [
@@ -95,7 +110,10 @@ def read_run(folder: Path | str) -> Run:
     if faults:
         raise InputError(*faults)
     splits = {split: i for i, split in enumerate(tables.get("folds", tables["predictions"])["split"].unique())}
-    for name in tables.keys() - {"wells"}:  # all sections follow the order in which the splits were asked for
+    for name in tables.keys() - {
+        "wells",
+        "messages",
+    }:  # all sections follow the order in which the splits were asked for
         tables[name] = tables[name].sort_values("split", key=lambda names: names.map(splits), kind="stable")
     kinds = read_table(folder / "classes.csv") if (folder / "classes.csv").is_file() else None
     models = sorted((folder / "models").glob("*/*/"))
@@ -116,6 +134,10 @@ def read_run(folder: Path | str) -> Run:
         instances=tables.get("instances"),
         assay=tables.get("assay"),
         dose=tables.get("dose"),
+        tuning=tables.get("tuning"),
+        features=tables.get("features"),
+        learning_curve=tables.get("learning_curve"),
+        messages=tables["messages"]["message"].tolist() if "messages" in tables else [],
         kinds={} if kinds is None else dict(zip(kinds["class"], kinds["kind"], strict=True)),
         histories=histories,
         cards={name: json.loads(path.read_text("utf-8")) for name, path in cards.items()},
@@ -160,11 +182,17 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
 
 
+def stated(run: Run, key: str) -> list[str]:
+    """What a run says of one of its keys: in its configuration, else on its models' cards; empty where neither does."""
+    lines = [re.findall(rf"^{key}:[ ]*(\S.*?)[ ]*$", text, re.MULTILINE) for text in run.config.values()]
+    told = {value.strip("'\"") for found in lines for value in found} - {"null"}
+    told = told or {str(card[key]) for card in run.cards.values() if key in card}
+    return sorted(told) if len(told) <= 3 else [f"{len(told)} {key}s"]  # each model has a seed of its own
+
+
 def seed_of(run: Run) -> str:
-    """Find the seed of a run: in its configuration, else on its models' cards; empty where neither says it."""
-    told = {seed for text in run.config.values() for seed in re.findall(r"^seed:\s*(\d+)\s*$", text, re.MULTILINE)}
-    told = told or {str(card["seed"]) for card in run.cards.values() if "seed" in card}
-    return ", ".join(sorted(told)) if len(told) <= 3 else f"{len(told)} seeds"  # each model has one of its own
+    """Find the seed of a run; empty where nothing says it."""
+    return ", ".join(stated(run, "seed"))
 
 
 def one_row_a_well(predictions: pd.DataFrame, classes: list[str], multilabel: bool = False) -> pd.DataFrame:

@@ -1,23 +1,17 @@
-"""The pictures of a run, section by section: each function returns plain data for the page."""
+"""The pictures of a run's tables, section by section: each function returns plain data for the page."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from cellpheno.errors import InputError
-from cellpheno.names import OBJECT, PLATE, SITE, WELL
-from cellpheno.plates.plate import Plate, open_plate
-from cellpheno.report.class_maps import are_positions, draw_fields, save_maps, tiles
-from cellpheno.report.gallery import choose_cells, pictures, scale_bar_um
+from cellpheno.names import PLATE, WELL
+from cellpheno.report.learning import learning_curve
 from cellpheno.report.palette import (
     OTHER_STATUS,
     STATUS_STYLES,
     UNLABELLED,
-    channel_colours,
     class_colours,
     contestant_styles,
     set_colours,
@@ -208,110 +202,32 @@ def _prediction_maps(
     return maps
 
 
-class Opened(NamedTuple):
-    """Plates that hold the crops, by name, and what could not be opened."""
-
-    plates: dict[str, Plate]
-    faults: list[str]
-
-
-def open_plates(paths: Sequence[Path]) -> Opened:
-    """Open the plates that the report takes cells from; a plate that cannot be opened costs its cells only."""
-    plates, faults = {}, []
-    for path in paths:
-        try:
-            plate = open_plate(path)
-            plates[plate.name] = plate
-        except (InputError, OSError):
-            faults.append(f"{Path(path).name} is no plate that can be opened; its cells are not shown")
-    return Opened(plates, faults)
-
-
-def attention(run: Run, opened: Opened, cells_per_class: int) -> list[dict[str, Any]]:
-    """Draw the cells of highest and lowest attention in held-out wells, a split and class each."""
-    if run.instances is None:
+def learning_curves(run: Run) -> list[dict[str, Any]]:
+    """Draw and list the scores over the number of training wells, a split each."""
+    if run.learning_curve is None or run.learning_curve.empty:
         return []
-    if are_positions(run.instances):
-        return []
-    sections = []
-    for (split, name), part in _held_out(run, run.instances):
-        chosen = choose_cells(part, run.labels, cells_per_class)
-        folders = {plate: opened.plates[plate].folder / "crops" for plate in opened.plates}
-        colours = {plate: channel_colours(opened.plates[plate].channels) for plate in opened.plates}
-        drawn, faults = pictures(chosen, folders, colours)
-        classes = [{"label": c, "rows": _rows_of(chosen[chosen["label"] == c], drawn, opened)} for c in run.labels]
-        if chosen.empty:
-            faults = ["the pooling of this model gives cells no weights"]
-        words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
-        caption = _bar_caption(classes)
-        sections.append(
-            {**words, "classes": classes if drawn else [], "faults": [*opened.faults, *faults], "caption": caption}
-        )
-    return sections
-
-
-def _held_out(run: Run, instances: pd.DataFrame) -> Iterator[tuple[tuple[Any, Any], pd.DataFrame]]:
-    """Instances of held-out wells with the label of the well, a split and contestant at a time, the first repeat."""
-    labels = run.wells.set_index([PLATE, WELL])["label"]
-    held_out = instances[instances["role"] == "out_of_fold"]
-    for (split, name), part in held_out.groupby(["split", "contestant"], sort=False):
-        part = part[part["repeat"] == part["repeat"].min()]
-        yield (split, name), part.assign(label=labels.reindex(pd.MultiIndex.from_frame(part[[PLATE, WELL]])).to_numpy())
-
-
-def fields(run: Run, opened: Opened, fields_per_class: int) -> list[dict[str, Any]]:
-    """Draw where each class is seen in fields of held-out wells, a split each; the files go beside the report."""
-    if run.instances is None or not are_positions(run.instances):
-        return []
-    card = next(iter(run.cards.values()), {})
-    level, link = card.get("instances", {}).get("level", 0), card.get("instance_link", "sigmoid")
-    sections = []
-    for (split, name), part in _held_out(run, run.instances):
-        maps, faults = draw_fields(part, run.classes, opened.plates, level=level, link=link, n=fields_per_class)
-        save_maps(maps, run.folder / "class_maps" / str(split))
-        words = {"split": split_label(str(split)), "contestant": contestant_label(str(name))}
-        classes = [{"label": c, "tiles": found} for c in run.classes if (found := tiles(maps, c))]
-        sections.append({**words, "classes": classes, "faults": [*opened.faults, *faults]})
-    return sections
-
-
-def _rows_of(cells: pd.DataFrame, drawn: dict[Any, tuple[str, int]], opened: Opened) -> list[dict[str, Any]]:
-    rows = []
-    for end, part in cells.groupby("end", sort=False):
-        tiles = []
-        for cell in part.to_dict("records"):
-            key = (cell[PLATE], cell[WELL], int(cell[SITE]), int(cell[OBJECT]))
-            if key not in drawn:
+    sections, styles = [], contestant_styles(in_order(run.learning_curve["contestant"]))
+    named = {contestant_label(name): style for name, style in styles.items()}
+    for split, part in run.learning_curve.groupby("split", sort=False):
+        plots = []
+        for name, rows in _ordered(part).groupby("metric", sort=False):
+            words = metric(str(name))
+            if words.better != "higher":  # the axis goes from 0 to 1
                 continue
-            uri, width = drawn[key]
-            pixel = opened.plates[cell[PLATE]].pixel_size_um
-            bar = scale_bar_um(width * pixel) if pixel else None
-            share = 100 * bar / (width * pixel) if bar and pixel else 0.0
-            place = f"{cell[WELL]}" if len(opened.plates) == 1 else f"{cell[PLATE]} {cell[WELL]}"
-            title = f"plate {key[0]}, well {key[1]}, site {key[2]}, cell {key[3]}"
-            tile = {"uri": uri, "place": place, "title": title, "relative": number(cell["relative"], 2)}
-            tiles.append({**tile, "bar_um": f"{bar:g}" if bar else "", "bar_percent": f"{share:.2f}"})
-        rows.append({"end": end, "tiles": tiles})
-    return rows
-
-
-def _bar_caption(classes: list[dict[str, Any]]) -> str:
-    lengths = sorted({tile["bar_um"] for c in classes for row in c["rows"] for tile in row["tiles"]} - {""}, key=float)
-    bar = f"White bar: {' or '.join(lengths)} µm. " if lengths else "No bar: the plate does not tell its pixel size. "
-    return (
-        bar
-        + "Brightness is set once a plate and channel, so cells can be compared; one well gives a few cells at most."
-    )
-
-
-def channel_legend(opened: Opened) -> list[dict[str, str]]:
-    """Name the colour of each channel in the pictures of cells."""
-    seen = {
-        name: colour
-        for p in opened.plates.values()
-        for name, colour in zip(p.channels, channel_colours(p.channels), strict=True)
-    }
-    return [{"name": name, "colour": colour} for name, colour in seen.items()]
+            points = rows.rename(columns={"wells_per_class": "n_wells", "value": "mean"}).drop(columns="n")
+            points = points.rename(columns={"n_wells": "n"}).assign(arm=rows["contestant"].map(contestant_label))
+            figure = learning_curve(
+                points,
+                named,
+                title=words.label,
+                labels=("training wells a class", words.label),
+                chance=chance_of(str(name), len(run.answers)),
+            )
+            plots.append(inline_svg(figure, f"curve {split} {name}", f"{words.label} over training wells a class"))
+        notes = [str(note) for note in dict.fromkeys(part["note"]) if str(note)] if "note" in part else []
+        table = score_table(part.sort_values("wells_per_class", kind="stable"), ("wells_per_class", "contestant"))
+        sections.append({"split": split_label(str(split)), "plots": plots, "table": table, "notes": notes})
+    return sections
 
 
 def training(run: Run) -> list[dict[str, Any]]:

@@ -1,13 +1,12 @@
-"""What a run says in words and tables: the verdict, the numbers behind it, what to beware of."""
+"""What a run says in words and tables: the numbers that it rests on, what to beware of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cellpheno.compare.confounding import confounding
-from cellpheno.compare.statistics import verdict_sentence
 from cellpheno.compare.strict_splits import unscored
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
@@ -33,44 +32,8 @@ def in_order(contestants: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(contestants), key=lambda name: place.get(name, 2))
 
 
-def verdicts(run: Run) -> list[tuple[str, str]]:
-    """Say, a split, whether the first contestant is ahead of the engineered features: (split, sentence to quote)."""
-    if run.differences is None or run.differences.empty:
-        return [("", "No comparison has been made of this run yet.")]
-    sentences = []
-    for split, part in run.differences.groupby("split", sort=False):
-        part = part[part["metric"] == _main_metric(part)]
-        references = part["reference"].tolist()
-        reference = "engineered" if "engineered" in references else references[0]
-        rows = {row["contestant"]: row for row in records(part[part["reference"] == reference])}
-        row = rows[in_order(rows)[0]]
-        named = {name: contestant_label(row[name]) for name in ("contestant", "reference")}
-        sentences.append((split_label(str(split)), verdict_sentence({**row, **named})))
-    return sentences
-
-
-def standing(run: Run) -> list[str]:
-    """Say, a split, what the leading contestants and the best control score, and what guessing would."""
-    if run.scores is None:
-        return []
-    sentences = []
-    for split, part in run.scores.groupby("split", sort=False):
-        name = _main_metric(part)
-        part = part[(part["metric"] == name) & (part["class"] == "")].sort_values("value", kind="stable")
-        rows = {row["contestant"]: row for row in records(part)}  # the lowest score first
-        controls = [contestant for contestant in rows if contestant in CONTROLS]
-        best = controls[:1] if metric(name).better == "lower" else controls[-1:]
-        told = [contestant for contestant in in_order(rows) if contestant not in CONTROLS][:2] + best
-        words = [f"{contestant_label(contestant)} {_told(rows[contestant])}" for contestant in told]
-        chance = chance_of(name, len(run.answers))
-        words += [f"guessing {number(chance)}"] if chance is not None else []
-        label = metric(name).label
-        where = f"{label[0].upper()}{label[1:]}, split {split_label(str(split))}"
-        sentences.append(f"{where}: {', '.join(words)}.")
-    return sentences
-
-
-def _told(row: dict[str, Any]) -> str:
+def told_score(row: Mapping[str, Any]) -> str:
+    """Value and interval of one row of scores."""
     return f"{number(row['value'])} {interval(row['low'], row['high'])}".strip()
 
 
@@ -85,7 +48,8 @@ def chance_of(name: str, n_classes: int) -> float | None:
     return {"balanced_accuracy": 1 / n_classes, "macro_auroc": 0.5, "auroc": 0.5}.get(name)
 
 
-def _main_metric(table: pd.DataFrame) -> str:
+def main_metric(table: pd.DataFrame) -> str:
+    """Metric of a table of scores or differences that the verdict is about."""
     there = set(table["metric"])
     return next((name for name in MAIN_METRICS if name in there), str(table["metric"].iloc[0]))
 
@@ -119,7 +83,7 @@ def warnings_of(run: Run) -> list[str]:
     few = ", ".join(f"{name} ({labelled.get(name, 0)})" for name in run.classes if labelled.get(name, 0) < FEW_WELLS)
     notes = [f"Few labelled wells a class: {few}. Intervals over so few wells are rough."] if few else []
     notes += [*_junk_notes(run), *_unscored_notes(run), *_layout_notes(run)]
-    notes += [*_control_notes(run), *_calibration_notes(run)]
+    notes += [*_control_notes(run), *_calibration_notes(run), *_configuration_notes(run), *run.messages]
     if run.scores is not None and "note" in run.scores:
         whole = run.scores[run.scores["class"] == ""]
         told = whole["note"].value_counts().drop("", errors="ignore")
@@ -205,11 +169,25 @@ def _calibration_notes(run: Run) -> list[str]:
     return notes
 
 
+def _configuration_notes(run: Run) -> list[str]:
+    """Tell if some contestants could choose among more configurations than others."""
+    if run.tuning is None:
+        return []
+    tried = run.tuning.groupby("contestant")["configuration"].nunique()
+    numbers: dict[int, list[str]] = {}
+    for name in in_order(run.predictions["contestant"]):
+        numbers.setdefault(int(tried.get(name, 1)), []).append(contestant_label(name))
+    if len(numbers) < 2:
+        return []
+    told = "; ".join(f"{n} for {', '.join(names)}" for n, names in sorted(numbers.items(), reverse=True))
+    return [f"Contestants chose among different numbers of configurations: {told}."]
+
+
 def _control_notes(run: Run) -> list[str]:
     """Tell where the MIL model is no better than a control; the pair may stand either way round."""
     if run.scores is None:
         return []
-    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == _main_metric(run.scores))]
+    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == main_metric(run.scores))]
     notes = []
     for split, part in rows.groupby("split", sort=False):
         score = {row["contestant"]: row for row in records(part)}
@@ -219,8 +197,10 @@ def _control_notes(run: Run) -> list[str]:
             else []
         )
         if beaten:
-            names = ", ".join(f"{contestant_label(name)} ({_told(score[name])})" for name in beaten)
-            notes.append(f"Not clearly below MIL ({_told(score['mil'])}), split {split_label(str(split))}: {names}.")
+            names = ", ".join(f"{contestant_label(name)} ({told_score(score[name])})" for name in beaten)
+            notes.append(
+                f"Not clearly below MIL ({told_score(score['mil'])}), split {split_label(str(split))}: {names}."
+            )
     return notes
 
 

@@ -23,7 +23,7 @@ METRICS = {
         "macro AUROC", "chance that a well of a class scores above a well of another, over classes", "higher"
     ),
     "mean_average_precision": Metric(
-        "mean average precision (mAP)", "whether the wells of a class stand first by its score, over classes", "higher"
+        "mean average precision", "whether the wells of a class stand first by its score, over classes", "higher"
     ),
     "average_precision": Metric(
         "average precision",
@@ -91,6 +91,17 @@ def contestant_label(name: str) -> str:
     ('MIL', 'cell count')
     """
     return "MIL" if name == "mil" else name.replace("_", " ") if name in CONTESTANT_STYLES else name
+
+
+def quoted_label(name: str) -> str:
+    """Name of a contestant where it stands in a sentence without the page around it.
+
+    Examples
+    --------
+    >>> quoted_label("engineered"), quoted_label("mil")
+    ('engineered features', 'MIL')
+    """
+    return "engineered features" if name == "engineered" else contestant_label(name)
 
 
 def split_label(name: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
 from cellpheno.compare.statistics import differences, scores
@@ -151,9 +152,13 @@ def _compare(
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
     messages = lacking_messages(plan.usable, features, baselines)
-    about: tuple[Any, ...] = (plan.folds, baselines, plan.classes, seed, plan.not_trained, plan.multilabel)
+    costs: dict[str, Cost] = {}
+    contestants = timed(baselines, costs)
+    about: tuple[Any, ...] = (plan.folds, contestants, plan.classes, seed, plan.not_trained, plan.multilabel)
     chosen = {name: settings[name] for name in ("tuning", "groups", "wells_per_class")}
-    own, tuning = contest(plan.usable, features, *about, **chosen)
+    whole = settings["wells_per_class"] is None  # a part of a learning curve is not explained
+    own, tuning, important = contest(plan.usable, features, *about, **chosen, explain=whole)
+    write_costs(output, "baselines", costs)
     of_networks = [pd.read_parquet(folder / PREDICTIONS) for folder in networks.values()]
     predictions = pd.concat([*of_networks, own], ignore_index=True)
     tuning = pd.concat([*(_tuning(folder, name) for name, folder in networks.items()), tuning], ignore_index=True)
@@ -164,6 +169,8 @@ def _compare(
     tables = {
         "predictions": predictions,
         "tuning": tuning,
+        "features": important,
+        "messages": pd.DataFrame({"message": messages}, dtype=object),
         "scores": scores(predictions, plan.classes, **chance),
         "differences": differences(predictions, plan.classes, reference=reference, **chance),
     }

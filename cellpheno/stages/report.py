@@ -6,10 +6,12 @@ from pathlib import Path
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.batch.timing import Cost, read_costs
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import hash_file, hash_tree
 from cellpheno.report import html
 from cellpheno.report.assay import Doses
+from cellpheno.report.cells import open_plates
 from cellpheno.report.run import read_run
 
 SHOWN = ("*.csv", "*.parquet", "config/*.yaml", "models/**/card.json", "models/**/history.csv")
@@ -21,6 +23,7 @@ def report(
     engine: Callable[..., Outcome],
     title: str | None = None,
     cells_per_class: int = 12,
+    show_cost: bool = False,
     dose: str | None = None,
     dose_by: str | None = None,
 ) -> Outcome:
@@ -38,6 +41,8 @@ def report(
         Heading of the report; by default the name of the run's folder.
     cells_per_class : int
         Cells of highest and of lowest attention that are shown, a class each.
+    show_cost : bool
+        Show seconds and memory of each contestant; the page is then not the same to the byte.
     dose : str, optional
         Column of the plate map with a dose.
     dose_by : str, optional
@@ -47,18 +52,38 @@ def report(
         raise InputError(f"{output} has no predictions to report; run: cellpheno compare output={output} ...")
     shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
     templates = hash_tree(Path(html.__file__).parent / "templates")
-    key = make_key("report", title=title, cells=cells_per_class, dose=[dose, dose_by], shown=shown, templates=templates)
-    work = functools.partial(_report, plates, output, title, cells_per_class, dose, dose_by)
+    cost = _costs(plates, output) if show_cost else None
+    settings = {"title": title, "cells": cells_per_class, "dose": [dose, dose_by], "cost": cost}
+    key = make_key("report", **settings, shown=shown, templates=templates)
+    work = functools.partial(_report, plates, output, title, cells_per_class, show_cost, dose, dose_by)
     outcome = engine("report", [Job("report", key, work)], folder=output, root=output)
     return outcome._replace(path=output / "report.html")
 
 
+def _costs(plates: Sequence[Path], output: Path) -> list[dict[str, dict[str, Cost]]]:
+    """Costs that the page shows: not its own, which would make every page another."""
+    folders = [
+        output,
+        *sorted((output / "contestants").glob("*/")),
+        *(plate.folder for plate in open_plates(plates).plates.values()),
+    ]
+    return [{step: own for step, own in read_costs(folder).items() if step != "report"} for folder in folders]
+
+
 def _report(
-    plates: Sequence[Path], output: Path, title: str | None, cells_per_class: int, dose: str | None, dose_by: str | None
+    plates: Sequence[Path],
+    output: Path,
+    title: str | None,
+    cells_per_class: int,
+    show_cost: bool,
+    dose: str | None,
+    dose_by: str | None,
 ) -> Result:
     doses = None
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
         doses = Doses(f"Metadata_{dose}", by, read_run(output).answers)
-    page = html.write_report(output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses)
+    page = html.write_report(
+        output, title=title, plates=plates, cells_per_class=cells_per_class, doses=doses, show_cost=show_cost
+    )
     return Result("done", [page, *sorted((output / "class_maps").rglob("*.png"))])

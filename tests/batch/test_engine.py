@@ -1,4 +1,5 @@
 import functools
+import inspect
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from cellpheno.batch.engine import Job, Outcome, Result, run_jobs
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import commit_step, is_done, manifest, read_record, status_table, verify
 from cellpheno.batch.locks import unit_lock
+from cellpheno.batch.timing import read_costs, stopwatch, timed, write_costs
 from cellpheno.errors import DamagedInput, Stopped
 
 
@@ -175,3 +177,45 @@ def test_a_stop_does_not_wait_for_what_the_other_workers_are_at(tmp_path):
     with pytest.raises(Stopped, match="No space left"):  # an hour otherwise
         run_jobs("square", jobs, folder=tmp_path, root=tmp_path, workers=2)
     assert not multiprocessing.active_children()
+
+
+def waits(folder, unit, seconds):
+    time.sleep(seconds)
+    return write_square(folder, unit, 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_cost_of_each_unit_is_kept_beside_the_ledger_and_only_there(tmp_path, workers):
+    times = {"A01": 0.05, "A02": 0.2}
+    jobs = [Job(u, "k", functools.partial(waits, tmp_path, u, s)) for u, s in times.items()]
+    run(tmp_path, jobs, workers=workers)
+    write_costs(tmp_path, "other", {"x": {"seconds": 1.0, "peak_mb": 2.0}})
+    before = (tmp_path / "timing.json").read_bytes()
+    found = read_costs(tmp_path)
+    assert found["other"] == {"x": {"seconds": 1.0, "peak_mb": 2.0}}
+    for unit, seconds in times.items():
+        assert seconds <= found["square"][unit]["seconds"] < 10
+        assert 5 < found["square"][unit]["peak_mb"] < 10000
+        assert set(read_record(tmp_path, unit)["square"]) == {"key", "status", "messages", "files", "facts"}
+    run(tmp_path, jobs, workers=workers)
+    assert (tmp_path / "timing.json").read_bytes() == before  # what is skipped keeps its cost
+
+
+def test_memory_is_that_of_the_block_and_an_outer_block_sees_the_inner_one():
+    with stopwatch() as outer:
+        with stopwatch() as large:
+            numbers = bytearray(200 * 2**20)
+            del numbers
+        with stopwatch() as small:
+            pass
+    assert large["peak_mb"] > small["peak_mb"] + 150  # Linux, where the peak can begin anew
+    assert outer["peak_mb"] >= large["peak_mb"]
+
+
+def test_the_calls_of_a_contestant_add_up_and_its_signature_stays():
+    costs = {}
+    made = timed({"wait": functools.partial(lambda seconds, grid=(): time.sleep(seconds), grid=[1, 2])}, costs)["wait"]
+    made(0.02)
+    made(0.03)
+    assert 0.05 <= costs["wait"]["seconds"] < 5
+    assert inspect.signature(made).parameters["grid"].default == [1, 2]

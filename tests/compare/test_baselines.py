@@ -211,7 +211,9 @@ def test_what_is_left_out_changes_nothing():
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = sorted(path for group in ("split", "baselines") for path in (CONF / group).glob("*.yaml"))
-FROM_DATA = {"wells", "train", "test", "table", "values", "classes", "seed", "split", "multilabel", "configuration"}
+FROM_DATA = {"wells", "train", "test", "table", "values", "classes", "seed", "split", "multilabel", "configuration"} | {
+    "explain"
+}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)

@@ -118,6 +118,36 @@ def make_crops(folder, wells, rng, size=32):
     )
 
 
+def make_contest(run, predictions):
+    """What the baselines chose among, rested on, said and cost, and a contest on fewer wells."""
+    grid = ["as configured", "C=0.01 | <b>"]
+    rows = [
+        (name, split, 0, fold, i, settings, 5, 0.25 * (fold + i) / 4, i == fold % 2, "")
+        for split in SPLITS
+        for name in ("engineered", "position")
+        for fold in range(4)
+        for i, settings in enumerate(grid)
+    ]
+    names = [*("contestant", "split", "repeat", "fold", "configuration", "settings", "n_inner", "inner_score")]
+    pd.DataFrame(rows, columns=[*names, "chosen", "note"]).to_csv(run / "tuning.csv", index=False)
+    features = ["Nuclei_Intensity_IntegratedIntensity_GFP_mad", "Cells_AreaShape_Area", "Cells_<script>", "Image_D"]
+    table = pd.DataFrame({"feature": features, "importance": [0.5, 0.25, 0.125, -0.0625], "n_folds": 4})
+    table = table.assign(low=table["importance"] / 2, high=table["importance"] * 2)
+    parts = [table.assign(contestant="engineered", split=split) for split in SPLITS]
+    pd.concat([*parts, table.head(1).assign(contestant="cell_count", split="by_well")]).to_csv(
+        run / "features.csv", index=False
+    )
+    curve = pd.read_csv(run / "scores.csv", keep_default_na=False).query("`class` == '' and metric != 'my_metric'")
+    curve = curve[~curve["metric"].str.startswith("calibration")]
+    curve = pd.concat([curve.assign(wells_per_class=n) for n in (2, 4, 8)])
+    curve.drop(columns=["class", "n_junk"]).to_csv(run / "learning_curve.csv", index=False)
+    pd.DataFrame({"message": ["other: profiles.csv lacks 1 wells: P1 <B02>"]}).to_csv(run / "messages.csv", index=False)
+    folds = {f"train-by_well-repeat0_fold{i}": {"seconds": 10.0 + i, "peak_mb": 900.0 + i} for i in range(4)}
+    costs = {"train": folds, "predict": {"x": {"seconds": 4.5, "peak_mb": 800.0}}}
+    costs["baselines"] = {"engineered": {"seconds": 2.25, "peak_mb": 400.0}}
+    (run / "timing.json").write_text(json.dumps(costs))
+
+
 def make_run(folder, rng):
     plate = create_plate(folder / "P1.zarr", "P1", {"B02": [1, 2]}, ["DNA", "GFP"], pixel_size_um=0.65)
     run = folder / "runs" / "demo <1>"
@@ -138,6 +168,7 @@ def make_run(folder, rng):
     pd.concat([quality, trend]).to_csv(run / "assay.csv", index=False)
     dose_response(predictions, wells, controls, dose="Metadata_dose", by=by).to_csv(run / "dose.csv", index=False)
     make_crops(plate.folder / "crops", wells, rng).to_parquet(run / "instances.parquet", index=False)
+    make_contest(run, predictions)
     for fold in range(4):
         model = run / "models" / "by_well" / f"repeat0_fold{fold}"
         model.mkdir(parents=True)

@@ -129,9 +129,11 @@ def test_numbers_are_those_of_the_tables(run_folder, text):
 def test_verdict_is_the_row_of_the_table(run_folder, page):
     rows = read_run(run_folder).differences.query("contestant == 'mil' and metric == 'balanced_accuracy'")
     told = "".join(page.text)
-    for value, n, p in rows[["value", "n", "p"]].to_numpy():
+    for split, value, n, p in rows[["split", "value", "n", "p_holm"]].to_numpy():
         assert re.search(
-            rf"MIL.*engineered.*{abs(value):.2f} .*balanced accuracy over {n:.0f} wells \(p = {p:.3f}\)", told
+            rf"MIL.*engineered features.*{abs(value):.2f} .*balanced accuracy over {n:.0f} wells "
+            rf"\(split {split.replace('_', ' ')}; p = {p:.3f}, Holm-corrected\)",
+            told,
         )
 
 

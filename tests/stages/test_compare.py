@@ -1,5 +1,6 @@
 """The contest by the command line: grey levels of whole fields, features made elsewhere, tuning, what is refused."""
 
+import json
 import logging
 import shutil
 
@@ -66,6 +67,34 @@ def test_the_choice_of_each_fold_is_written_down(contest):
     own = table[table["contestant"] == "engineered"]
     assert (own["n_inner"] == 2).all()
     assert own["inner_score"].between(0, 1).all()
+
+
+def test_features_messages_and_costs_stand_in_tables_and_reach_the_report_and_the_record(contest, capsys, caplog):
+    screen, lost = contest
+    folder = screen.folder / "runs/contest"
+    message = f"elsewhere: profiles.csv.gz lacks 1 wells, predicted by the prior: SIM1 {lost}"
+    assert pd.read_csv(folder / "messages.csv")["message"].tolist() == [message]
+    features = pd.read_csv(folder / "features.csv")
+    assert set(features["contestant"]) == {"engineered", "elsewhere", "image_statistics"}  # a place has no features
+    assert features["n_folds"].between(1, 2).all()
+    costs = json.loads((folder / "timing.json").read_text())
+    assert set(costs["baselines"]) == {"engineered", "elsewhere", "image_statistics", "plate"}
+    assert sum(own["seconds"] for own in costs["baselines"].values()) <= costs["compare"]["compare"]["seconds"]
+    ask = ["plate=SIM1.zarr", "output=runs/contest", "show_cost=true"]
+    with caplog.at_level(logging.INFO, "cellpheno"):
+        assert screen("report", *ask) == 0
+        assert "report: done already" not in caplog.text
+        assert screen("report", *ask) == 0  # its own cost does not make it another page
+        assert "report: done already" in caplog.text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert message in page
+    assert 'id="cost"' in page
+    capsys.readouterr()
+    assert screen("record", "output=runs/contest", "results=some/RESULTS.md", "date=2026-11-26") == 0
+    assert capsys.readouterr().out.splitlines() == ["some/RESULTS.md"]
+    text = (screen.folder / "some/RESULTS.md").read_text(encoding="utf-8")
+    assert "## contest (contest)" in text
+    assert "Recorded on 2026-11-26" in text
 
 
 def test_a_second_run_does_nothing_until_the_file_changes(contest, caplog):

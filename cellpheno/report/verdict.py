@@ -1,0 +1,77 @@
+"""The verdict: sentences to quote, and who is compared with whom in them."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from cellpheno.compare.statistics import verdict_sentence
+from cellpheno.report.run import Run, records
+from cellpheno.report.summary import CONTROLS, chance_of, in_order, main_metric, told_score
+from cellpheno.report.words import contestant_label, metric, number, quoted_label, split_label
+
+
+def reference_of(differences: pd.DataFrame) -> str:
+    """Contestant with which the others are compared.
+
+    Examples
+    --------
+    >>> reference_of(pd.DataFrame({"reference": ["position", "engineered"]}))
+    'engineered'
+    """
+    references = [str(name) for name in differences["reference"]]
+    return "engineered" if "engineered" in references else references[0]
+
+
+def lead_of(run: Run, split: str, among: Iterable[str]) -> str:
+    """Contestant that the verdict is about: ``mil``, the only network, else of several the best in this split.
+
+    Parameters
+    ----------
+    run : Run
+    split : str
+    among : iterable of str
+        Contestants other than the reference; without a network the first in the report's order.
+    """
+    names = in_order(among)
+    networks = [name for name in names if name in run.networks]
+    if "mil" in networks or len(networks) < 2 or run.scores is None:
+        return (networks or names)[0]
+    rows = run.scores[(run.scores["split"] == split) & (run.scores["class"] == "")]
+    name = main_metric(rows)
+    values = rows[rows["metric"] == name].set_index("contestant")["value"].reindex(networks)
+    return str((-values if metric(name).better == "lower" else values).idxmax())
+
+
+def verdicts(run: Run) -> list[str]:
+    """Say, a split, whether the leading contestant is ahead of the engineered features: sentences to quote."""
+    if run.differences is None or run.differences.empty:
+        return ["No comparison has been made of this run yet."]
+    sentences = []
+    for split, part in run.differences.groupby("split", sort=False):
+        part = part[part["metric"] == main_metric(part)]
+        rows = {row["contestant"]: row for row in records(part[part["reference"] == reference_of(part)])}
+        row = rows[lead_of(run, str(split), rows)]
+        named = {name: quoted_label(row[name]) for name in ("contestant", "reference")}
+        sentences.append(verdict_sentence({**row, **named}, split_label(str(split))))
+    return sentences
+
+
+def standing(run: Run) -> list[str]:
+    """Say, a split, what the leading contestants and the best control score, and what guessing would."""
+    if run.scores is None:
+        return []
+    sentences = []
+    for split, part in run.scores.groupby("split", sort=False):
+        name = main_metric(part)
+        part = part[(part["metric"] == name) & (part["class"] == "")].sort_values("value", kind="stable")
+        rows = {row["contestant"]: row for row in records(part)}  # the lowest score first
+        controls = [contestant for contestant in rows if contestant in CONTROLS]
+        best = controls[:1] if metric(name).better == "lower" else controls[-1:]
+        told = [contestant for contestant in in_order(rows) if contestant not in CONTROLS][:2] + best
+        words = [f"{contestant_label(contestant)} {told_score(rows[contestant])}" for contestant in told]
+        chance = chance_of(name, len(run.answers))
+        words += [f"guessing {number(chance)}"] if chance is not None else []
+        label = metric(name).label
+        where = f"{label[0].upper()}{label[1:]}, split {split_label(str(split))}"
+        sentences.append(f"{where}: {', '.join(words)}.")
+    return sentences
