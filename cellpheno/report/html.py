@@ -14,6 +14,7 @@ from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file
 from cellpheno.report import sections, summary
 from cellpheno.report.assay import Doses, assay
+from cellpheno.report.matching import matching
 from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
@@ -90,6 +91,7 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         "channels": sections.channel_legend(opened),
         "training": sections.training(run),
         "assay": assay(run, doses),
+        "matching": matching(run.folder),
         "new_wells": new_wells(run),
         "status": summary.status_counts(run),
         "left_out": summary.wells_left_out(run),

@@ -13,6 +13,7 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
+from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
@@ -43,6 +44,7 @@ def compare(
     n_bootstrap: int = 2000,
     dose: str | None = None,
     dose_by: str | None = None,
+    match: Mapping[str, Any] | None = None,
     seed: int = 1,
 ) -> Outcome:
     """Compare the model with engineered features and simple baselines on the same wells and folds.
@@ -85,6 +87,9 @@ def compare(
         Column of the plate map with a dose: gives dose-response curves and Z'. Two classes: negative, positive.
     dose_by : str, optional
         Column whose values, such as drugs, have a curve each.
+    match : mapping, optional
+        Not-same-compound matching of treatments: treatment and compound, columns of the plate map; batch, a column
+        that neighbours may not share either; without, classes that are left out. Gives matching.csv and its scores.
     seed : int
         Of folds and resamples.
     """
@@ -97,6 +102,7 @@ def compare(
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
     plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
+    asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
@@ -109,11 +115,13 @@ def compare(
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, split_groups(split)],
         elsewhere=elsewhere_hashes(baselines),
+        match=match,
     )
     settings = {"tuning": tuning, "groups": split_groups(split), "aggregation": list(aggregation), "seed": seed}
     work = functools.partial(
-        _compare, plan, output, mil, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by
-    )
+        _compare, plan, output, mil, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by,
+        asked=asked,
+    )  # fmt: skip
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
 
@@ -129,6 +137,7 @@ def _compare(
     *,
     dose: str | None,
     dose_by: str | None,
+    asked: Question | None,
 ) -> Result:
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
@@ -153,6 +162,11 @@ def _compare(
         trend = dose_trend(*controls, dose=f"Metadata_{dose}", by=by)
         tables["assay"] = pd.concat([quality, trend], ignore_index=True)
         tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
+    if asked is not None:
+        found = match_contestants(plan.usable, features, baselines, asked, plan.junk)
+        tables |= {"matching": found.matches, "matching_scores": found.scores}
+    for name in {"assay", "dose", "matching", "matching_scores"} - tables.keys():
+        (output / f"{name}.csv").unlink(missing_ok=True)  # of a run that asked for it: the report would show it
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
     files += write_contest(output, plan, features, baselines, settings)

@@ -15,6 +15,7 @@ from cellpheno.stages.well_features import well_features
 from tests.conftest import SMALL
 
 RUN = [*(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap"))), "output=runs/contest"]
+MATCH = "match={treatment: [compound, concentration_um], compound: compound}"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def contest(cropped_screen, tmp_path_factory):
     lost = sorted(set(cells["Metadata_Well"]))[0]
     aggregate(cells[cells["Metadata_Well"] != lost]).to_csv(screen.folder / "profiles.csv.gz", index=False)
     chosen = "baselines=[engineered,elsewhere,image_statistics,plate]"
-    assert screen("compare", *RUN, chosen, "baselines.elsewhere.profiles.path=profiles.csv.gz") == 0
+    assert screen("compare", *RUN, chosen, "baselines.elsewhere.profiles.path=profiles.csv.gz", MATCH) == 0
     return screen, lost
 
 
@@ -56,6 +57,25 @@ def test_features_made_elsewhere_predict_as_our_own_and_the_lost_well_is_named_a
     record = read_record(screen.folder / "runs/contest", "compare")["compare"]
     assert record["status"] == "warned"
     assert record["messages"] == [f"elsewhere: profiles.csv.gz lacks 1 wells, predicted by the prior: SIM1 {lost}"]
+
+
+def test_treatments_are_matched_by_every_contestant_on_features_and_the_report_shows_it(contest):
+    screen, lost = contest
+    folder = screen.folder / "runs/contest"
+    scores = pd.read_csv(folder / "matching_scores.csv", keep_default_na=False)
+    whole = scores[scores["class"] == ""].set_index(["contestant", "metric"])
+    assert list(whole.loc["engineered"].index) == ["accuracy", "accuracy_of_scorable"]
+    assert set(scores["contestant"]) == {"engineered", "elsewhere", "image_statistics"}
+    assert (whole["n_all"] == 4).all()  # two compounds a class, one dose
+    matches = pd.read_csv(folder / "matching.csv", keep_default_na=False)
+    assert matches.groupby(["contestant", "kind"]).size().tolist() == [4, 4, 4]
+    assert (matches["compound"] != matches["neighbour"].str.split().str[0]).all()
+    own, other = (matches[matches["contestant"] == name] for name in ("engineered", "elsewhere"))
+    held = pd.read_csv(folder / "wells.csv").set_index("Metadata_Well").loc[lost, "Metadata_compound"]
+    assert own["treatment"].tolist() == other["treatment"].tolist()
+    assert held in set(own["compound"])  # its other well is there
+    assert screen("report", "plate=SIM1.zarr", "output=runs/contest") == 0
+    assert "Matching of treatments" in (folder / "report.html").read_text("utf-8")
 
 
 def test_the_choice_of_each_fold_is_written_down(contest):
@@ -116,6 +136,7 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
         (["baselines.engineered.grid=[{}]"], "engineered 1, cell_count 4"),
         (["aggregation=[mode]"], "wanted one or more of median"),
         (["tuning=0.9"], "wanted 0 to 0.5"),
+        (["match={treatment: compund, compound: compound}"], "did you mean compound"),
         (["baselines=[elsewhere]", "baselines.elsewhere.profiles.path=no.csv"], "no.csv is not there"),
         (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
     ],
