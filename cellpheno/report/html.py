@@ -14,7 +14,7 @@ from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file
 from cellpheno.report import sections, summary
 from cellpheno.report.assay import Doses, assay
-from cellpheno.report.matching import matching
+from cellpheno.report.matching import both_sides, matching
 from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
@@ -81,7 +81,7 @@ def render(run: Run, title: str, plates: Sequence[Path], cells_per_class: int, d
         "verdicts": summary.verdicts(run),
         "standing": summary.standing(run),
         "key_numbers": summary.key_numbers(run),
-        "warnings": summary.warnings_of(run),
+        "warnings": [*both_sides(run.folder), *summary.warnings_of(run)],
         "compared": sections.compared(run),
         "differences": sections.differences(run),
         "confusions": sections.confusions(run),

@@ -1,4 +1,4 @@
-"""The matching of treatments as rows of the report."""
+"""What the report says of compounds: matching of treatments, and which stand on both sides of a fold."""
 
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ def matching(folder: Path) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def both_sides(folder: Path) -> list[str]:
+    """Sentences of both_sides.csv, a split each."""
+    path = folder / "both_sides.csv"
+    return read_table(path)["note"].tolist() if path.is_file() else []
 
 
 def _cell(row: dict[str, Any]) -> dict[str, str]:

@@ -35,7 +35,8 @@ def compare(
     classes: Classes = None,
     label_separator: str | None = None,
     junk: Sequence[str] = (),
-    no_leak: Sequence[str] = ("image",),
+    no_leak: Sequence[str] = ("image", "compound"),
+    compound: str | None = None,
     train_on_partial: bool = False,
     aggregation: Sequence[str] = ("median",),
     tuning: float = 0.25,
@@ -70,7 +71,9 @@ def compare(
     junk : sequence of str
         Classes that are learned like others but are no answer: their wells stand in no score.
     no_leak : sequence of str
-        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
+        What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
+    compound : str, optional
+        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     train_on_partial : bool
         Train also on wells that lost a field.
     aggregation : sequence of str
@@ -101,7 +104,9 @@ def compare(
     check_grids(baselines)
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
+    plan = plan_run(
+        plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
+    )
     asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
     mil = output / "predictions-mil.parquet"
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]

@@ -14,7 +14,10 @@ from cellpheno.profiles.aggregate import aggregate
 from cellpheno.stages.well_features import well_features
 from tests.conftest import SMALL
 
-RUN = [*(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap"))), "output=runs/contest"]
+RUN = [
+    *(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap", "no_leak"))),
+    "output=runs/contest",
+]
 MATCH = "match={treatment: [compound, concentration_um], compound: compound}"
 
 
