@@ -6,11 +6,14 @@ import pytest
 from scipy.stats import norm
 
 from cellpheno.compare.metrics import METRICS, score
-from cellpheno.compare.statistics import differences, scores
+from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
+from cellpheno.compare.resampling import Contest, difference_interval, resample
+from cellpheno.compare.statistics import _bounds, _verdict, differences, scores
 from tests.compare.test_statistics import prediction_table
 
 PLATE = "Metadata_Plate"
 TOLD = "no evidence of a difference"
+NAMES = ["c0", "c1", "c2"]
 
 
 def draw(n_plates, rng, icc, sharpness=(1.5, 1.5), shared=0.5, per_class=2, n_classes=3):
@@ -37,33 +40,52 @@ def tables(n_plates, rng, icc, n_bootstrap=300, unit=PLATE, **options):
     return table, names, about
 
 
-def coverage(runs, n_plates, icc, seed):
-    """Fraction of intervals that hold the true score (a column a metric)."""
-    rng = np.random.default_rng(seed)
-    truth, _, (logits,) = draw(4000, rng, icc, sharpness=(1.5,))
-    true = score(logits, truth, np.ones((1, len(truth)))).overall
-    inside = []
-    for _ in range(runs):
-        table, names, about = tables(n_plates, rng, icc, sharpness=(1.5,))
-        row = scores(table, names, **about).query("`class` == ''").set_index("metric")
-        inside.append({m: row.loc[m, "low"] <= true[m][0] <= row.loc[m, "high"] for m in METRICS})
-    return pd.DataFrame(inside).mean()
+def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
+    """Contests of two contestants (a row a contest and metric), by the parts that `scores` and `differences` are of.
 
-
-def null_contests(runs, n_plates, icc, seed, **options):
-    """Contests of two equals: whether p is small, whether the interval holds 0, whether a lead is told."""
+    Both contestants have the same truth where they are equal; that the parts give what the tables give is the test
+    below.
+    """
     rng, rows = np.random.default_rng(seed), []
     for _ in range(runs):
-        table, names, about = tables(n_plates, rng, icc, **options)
-        found = differences(table, names, reference="engineered", **about)
-        rows.append(
-            found.assign(
-                small=found["p"] < 0.05,
-                holds=(found["low"] <= 0) & (found["high"] >= 0),
-                told=found["verdict"] != TOLD,
-            )
+        truth, plate, logits = draw(n_plates, rng, icc, **options)
+        contest = Contest("by_well", truth, dict(zip(("mil", "engineered"), logits, strict=True)), plate, NAMES, 0)
+        number = int(rng.integers(10**6))
+        draws = resample(contest, PLATE, n_bootstrap, number)
+        drawn = [score(one, truth, draws.weights).overall for one in logits]
+        swapped = swapped_gaps(contest, *logits, n_bootstrap, number, np.ones(len(NAMES), dtype=bool))
+        for metric in METRICS:
+            bounds = [_bounds(metric, None, one[metric], draws, 0.95)[:2] for one in drawn]
+            gap = drawn[0][metric] - drawn[1][metric]
+            low, high = difference_interval(gap, draws, 0.95)
+            row = {"metric": metric, "value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
+            verdict = _verdict(row | {"p_holm": whole_p(swapped[metric])}, 0.05)
+            of_one = {"score": drawn[0][metric][0], "score_low": bounds[0][0], "score_high": bounds[0][1]}
+            rows.append(row | of_one | {"verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def truth_of(n_wells, icc, sharpness):
+    """Scores of a contestant over very many plates."""
+    truth, _, (logits,) = draw(n_wells // 6, np.random.default_rng(0), icc, sharpness=(sharpness,))
+    return pd.Series(
+        {name: values[0] for name, values in score(logits, truth, np.ones((1, len(truth)))).overall.items()}
+    )
+
+
+def rates(found, true):
+    """A row a metric: how often intervals hold the true score, p is small, intervals hold 0, a lead is told."""
+    return (
+        found.assign(
+            covers=(found["score_low"] <= found["metric"].map(true))
+            & (found["metric"].map(true) <= found["score_high"]),
+            small=found["p"] < 0.05,
+            holds=(found["low"] <= 0) & (found["high"] >= 0),
+            told=found["verdict"] != TOLD,
         )
-    return pd.concat(rows).groupby("metric")[["small", "holds", "told"]].mean()
+        .groupby("metric")[["covers", "small", "holds", "told"]]
+        .mean()
+    )
 
 
 def test_intervals_and_tests_over_plates_are_sane_in_a_few_contests():
