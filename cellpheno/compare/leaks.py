@@ -113,6 +113,9 @@ def leaks(
             way = f"hold whole groups out (split=[by_treatment] split.by_treatment.group={column}), or allow it: {rest}"
         if word == COMPOUND:
             spared, several = _alone(labelled, column)
+            if several and spared:
+                names = ", ".join(sorted(spared))
+                way += f"; wells of {names} need groups of their own there, since nothing else is of their class"
             if not several:
                 spared = set()
                 way = f"each class is one compound, so none can be held out; allow it: {rest}, and scores tell of new "

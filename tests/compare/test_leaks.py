@@ -58,6 +58,9 @@ def test_a_control_is_spared_while_other_classes_can_be_held_out():
     folds = by_group(wells, group="Metadata_group", n_folds=2, seed=0)
     assert leaks(wells, folds, ASKED, {}, COMPOUND) == []
     assert "1 of 5 values of compound (DMSO)" in both_sides(wells, folds, COMPOUND)["note"][0]
+    split = wells[KEYS].assign(split="by_well", repeat=0, fold=[0, 0, 1, 1] * 2)
+    twice = wells.replace({"drug3": "drug1"})
+    assert "wells of DMSO need groups of their own" in leaks(twice, split, ASKED, {}, COMPOUND)[0]
     assert "'DMSO'" in leaks(wells, folds, [COMPOUND], {})[0]  # a column that was typed spares nothing
 
 

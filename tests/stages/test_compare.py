@@ -14,11 +14,9 @@ from cellpheno.profiles.aggregate import aggregate
 from cellpheno.stages.well_features import well_features
 from tests.conftest import SMALL
 
-RUN = [
-    *(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap", "no_leak"))),
-    "output=runs/contest",
-]
 MATCH = "match={treatment: [compound, concentration_um], compound: compound}"
+SAME = [text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap", "no_leak"))]
+RUN = [*SAME, MATCH, "output=runs/contest"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def contest(cropped_screen, tmp_path_factory):
     lost = sorted(set(cells["Metadata_Well"]))[0]
     aggregate(cells[cells["Metadata_Well"] != lost]).to_csv(screen.folder / "profiles.csv.gz", index=False)
     chosen = "baselines=[engineered,elsewhere,image_statistics,plate]"
-    assert screen("compare", *RUN, chosen, "baselines.elsewhere.profiles.path=profiles.csv.gz", MATCH) == 0
+    assert screen("compare", *RUN, chosen, "baselines.elsewhere.profiles.path=profiles.csv.gz") == 0
     return screen, lost
 
 
@@ -69,9 +67,10 @@ def test_treatments_are_matched_by_every_contestant_on_features_and_the_report_s
     whole = scores[scores["class"] == ""].set_index(["contestant", "metric"])
     assert list(whole.loc["engineered"].index) == ["accuracy", "accuracy_of_scorable"]
     assert set(scores["contestant"]) == {"engineered", "elsewhere", "image_statistics"}
-    assert (whole["n_all"] == 4).all()  # two compounds a class, one dose
+    assert (whole["n_all"] == 3).all()  # the control and two compounds, one dose
+    assert whole.loc[("engineered", "accuracy"), "note"] == "cannot be scored: control (1 of 3 treatments)"
     matches = pd.read_csv(folder / "matching.csv", keep_default_na=False)
-    assert matches.groupby(["contestant", "kind"]).size().tolist() == [4, 4, 4]
+    assert matches.groupby(["contestant", "kind"]).size().tolist() == [3, 3, 3]
     assert (matches["compound"] != matches["neighbour"].str.split().str[0]).all()
     own, other = (matches[matches["contestant"] == name] for name in ("engineered", "elsewhere"))
     held = pd.read_csv(folder / "wells.csv").set_index("Metadata_Well").loc[lost, "Metadata_compound"]
@@ -139,6 +138,8 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
         (["baselines.engineered.grid=[{}]"], "engineered 1, cell_count 4"),
         (["aggregation=[mode]"], "wanted one or more of median"),
         (["tuning=0.9"], "wanted 0 to 0.5"),
+        (["no_leak=[image,compound]"], "wells of DMSO need groups of their own there"),
+        (["compound=drug"], "compound=drug: the plate map has no such column"),
         (["match={treatment: compund, compound: compound}"], "did you mean compound"),
         (["baselines=[elsewhere]", "baselines.elsewhere.profiles.path=no.csv"], "no.csv is not there"),
         (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
