@@ -170,10 +170,10 @@ def _values(labelled: pd.DataFrame, column: str) -> list[set[str]]:
 def _alone(labelled: pd.DataFrame, column: str) -> tuple[set[str], bool]:
     """Compounds that are all of their class, and of no other; whether some class has several."""
     named = labelled[labelled[column].fillna("") != ""]
-    of_class = named.groupby("label")[column].agg(lambda values: set(map(str, values)))
+    of_class = [set(values.astype(str)) for _, values in named.groupby("label", sort=True)[column]]
     in_classes = named.groupby(named[column].astype(str))["label"].nunique()
     alone = {next(iter(values)) for values in of_class if len(values) == 1}
-    return {name for name in alone if in_classes[name] == 1}, bool((of_class.map(len) > 1).any())
+    return {name for name in alone if in_classes[name] == 1}, any(len(values) > 1 for values in of_class)
 
 
 def _shared(labelled: pd.DataFrame, rows: pd.DataFrame, values: Sequence[Collection[str]]) -> Iterator[Shared]:
@@ -185,7 +185,7 @@ def _shared(labelled: pd.DataFrame, rows: pd.DataFrame, values: Sequence[Collect
         for row in training_wells(labelled, held).nonzero()[0].tolist():
             taught.update(dict.fromkeys(values[row], row))
         both = [(value, row) for row in out.nonzero()[0].tolist() for value in sorted(values[row]) if value in taught]
-        yield Shared(int(fold), [(value, row, taught[value]) for value, row in both])
+        yield Shared(int(str(fold)), [(value, row, taught[value]) for value, row in both])
 
 
 def _first_leak(

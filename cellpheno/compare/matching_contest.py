@@ -185,10 +185,8 @@ def _lost(table: pd.DataFrame, own: pd.DataFrame, question: Question) -> pd.Data
     there = set(_texts(own, question.treatment)) if len(own) else set()
     rows = table.assign(treatment=_texts(table, question.treatment)).drop_duplicates("treatment")
     rows = rows[~rows["treatment"].isin(there)].sort_values("treatment")
-    compounds = rows[question.compound].to_numpy() if len(rows) else []
-    told = pd.DataFrame({"treatment": rows["treatment"].to_numpy(), "compound": compounds}, dtype=object)
-    told = told.assign(true=rows[LABEL].to_numpy(), batch="", pred="", neighbour="", distance=np.nan)
-    return told.assign(note="no well of it was measured")
+    told = rows[["treatment", question.compound, LABEL]].set_axis(["treatment", "compound", "true"], axis=1)
+    return told.assign(batch="", pred="", neighbour="", distance=np.nan, note="no well of it was measured")
 
 
 def _with_lost(scores: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
