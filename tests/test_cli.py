@@ -102,7 +102,7 @@ def test_init_of_an_empty_folder_is_refused(tmp_path, capsys):
 def test_a_signal_stops_with_exit_code_4_and_the_run_resumes(cropped_screen, fresh_copy):
     screen = fresh_copy(cropped_screen)
     command = [sys.executable, "-m", "cellpheno.cli", "run", "steps=[train]", "plate=SIM1.zarr", "output=runs/small"]
-    settings = ["trainer.max_epochs=500", "split.by_well.n_folds=2", "threads=1", "encoder.width=8"]
+    settings = ["trainer.max_epochs=500", "split.by_well.n_folds=2", "threads=1", "encoder.width=8", "no_leak=[image]"]
     process = subprocess.Popen(
         [*command, *settings], cwd=screen.folder, stderr=subprocess.PIPE, text=True, env={**os.environ}
     )

@@ -10,7 +10,6 @@ entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +22,14 @@ from cellpheno.compare.classifiers import decision_values, fit_decision, prior
 from cellpheno.compare.importance import Fitted, importance_table, watch_fold
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
+from cellpheno.compare.scaled_features import chosen_columns, known_wells, scaled_features, with_profiles
 from cellpheno.compare.splits import LABEL
 from cellpheno.compare.strict_splits import UNSCORED, training_wells
 from cellpheno.compare.tuning import COLUMNS, Baseline, choose, fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.profiles.aggregate import COUNT
-from cellpheno.profiles.normalize import Scaling, apply_scaling
+from cellpheno.profiles.normalize import Scaling
 from cellpheno.profiles.select import Selection
 from cellpheno.profiles.sphere import Sphering, apply_sphering
 
@@ -112,24 +112,15 @@ def fit_predict(
         If a pattern matches no column or a class has no training well with cells.
     """
     if profiles is not None:
-        train, test = (_with_profiles(table, profiles()) for table in (train, test))
-    names = [str(c) for c in train.columns if _fits(str(c), columns) and not _fits(str(c), without)]
-    if unmatched := [p for p in columns if not any(fnmatchcase(str(c), p) for c in train.columns)]:
-        way = "; cellpheno image_statistics makes them" if any(p.startswith("Image_") for p in unmatched) else ""
-        raise InputError(f"columns {unmatched} match nothing in the well table of {train.shape[1]} columns{way}")
-    fitted = train[(train[COUNT] != 0) & train[names].notna().any(axis=1)]  # nan: cells were not counted
+        train, test = (with_profiles(table, profiles()) for table in (train, test))
+    names = chosen_columns(train, columns, without)
+    fitted, known = train[known_wells(train, names)], known_wells(test, names)
     logits = prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
-    known = ((test[COUNT] != 0) & test[names].notna().any(axis=1)).to_numpy()
     kept = list(select(fitted[names]).kept)
     if not kept or not known.any():
         return logits
-    scaling = normalize(fitted[kept])
-
-    def matrix(table: pd.DataFrame) -> NDArray[np.float64]:
-        scaled = apply_scaling(table, scaling).to_numpy(np.float64)
-        return np.where(np.isnan(scaled), 0.0, np.clip(scaled, -clip, clip))
-
-    x, new = matrix(fitted), matrix(test[known])
+    tables = [fitted, test[known]]
+    x, new = scaled_features(fitted, tables, kept, normalize=normalize, sphere=None, clip=clip)
     sphering = sphere(x) if sphere is not None else None
 
     def whitened(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -347,17 +338,6 @@ def _check(
     ]
     if faults:
         raise InputError(*sorted(faults))
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _with_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
-    """Features made elsewhere in place of the table's own; our count of cells does not matter to them."""
-    own = table[[c for c in (PLATE, WELL, LABEL) if c in table]].reset_index(drop=True)
-    merged = own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)
-    return merged.assign(**{COUNT: np.nan})
 
 
 def _with_position(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from scipy.stats import beta
 
 from cellpheno.errors import InputError
 
+NSC, NSCB = "NSC", "NSCB"
+SCORE_COLUMNS = ["contestant", "kind", "metric", "class", "value", "low", "high", "n", "n_all", "note"]
 MATCH_COLUMNS = ["treatment", "compound", "batch", "true", "pred", "neighbour", "distance", "note"]
 
 
@@ -23,7 +25,7 @@ class Matching(NamedTuple):
     """Matches of every treatment, and the score of it all."""
 
     matches: pd.DataFrame  # a row a treatment: MATCH_COLUMNS; the note says why it cannot be scored
-    scores: pd.DataFrame  # contestant, split, metric, class, value, low, high, n, n_all, note
+    scores: pd.DataFrame  # contestant, kind, metric, class, value, low, high, n, n_all, note
 
 
 def treatment_profiles(
@@ -139,8 +141,7 @@ def match_treatments(
             "note": np.where(partner, "", f"no treatment of its class with another {what}"),
         }
     )
-    split = "not_same_compound" if batch is None else "not_same_compound_and_batch"
-    return Matching(matches, _match_scores(matches, contestant, split, confidence))
+    return Matching(matches, _match_scores(matches, contestant, NSC if batch is None else NSCB, confidence))
 
 
 def _joined(values: "pd.Series[str]") -> str:
@@ -169,7 +170,7 @@ def _permitted(table: pd.DataFrame, compound: str, batch: str | None) -> NDArray
     return permitted
 
 
-def _match_scores(matches: pd.DataFrame, contestant: str, split: str, confidence: float) -> pd.DataFrame:
+def _match_scores(matches: pd.DataFrame, contestant: str, kind: str, confidence: float) -> pd.DataFrame:
     right = (matches["true"] == matches["pred"]).astype(float)
     able = matches["note"] == ""
     lost = [name for name, own in able.groupby(matches["true"]) if not own.any()]
@@ -185,9 +186,8 @@ def _match_scores(matches: pd.DataFrame, contestant: str, split: str, confidence
     for metric, name, values, note in parts:
         value, low, high = _proportion(values, matches.loc[values.index, "compound"], confidence)
         n_all = len(matches) if name == "" else int((matches["true"] == name).sum())
-        rows.append((contestant, split, metric, name, value, low, high, len(values), n_all, note))
-    columns = ["contestant", "split", "metric", "class", "value", "low", "high", "n", "n_all", "note"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((contestant, kind, metric, name, value, low, high, len(values), n_all, note))
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def _proportion(right: "pd.Series[float]", compound: "pd.Series[str]", confidence: float) -> tuple[float, float, float]:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from scipy.stats import rankdata
 
 from cellpheno.compare.predictions import probabilities
 
@@ -229,32 +228,35 @@ def average_precision(scores: Floats, positive: Flags, weights: Floats) -> Float
     return precision
 
 
-def average_precision_rows(scores: Floats, positive: Flags) -> Floats:
-    """Average precision of each row of scores (R, n) on the same wells: (R,).
+def areas_of_places(places: Ints, positive: Flags) -> tuple[Floats, Floats]:
+    """Area under the ROC curve and average precision of each row of scores on the same wells, by counting.
+
+    Parameters
+    ----------
+    places : array of shape (R, n), int
+        Scores as small whole numbers from 0 on, such as dense ranks; the highest is best, equal ones are ties.
+    positive : array of shape (n,), bool
+
+    Returns
+    -------
+    two arrays of shape (R,), float64
+        nan where there is no positive; the area also where there is no negative.
 
     Examples
     --------
-    >>> average_precision_rows(np.array([[3.0, 2.0, 1.0]]), np.array([True, False, True])).round(4).tolist()
-    [0.8333]
+    >>> area, precision = areas_of_places(np.array([[2, 1, 0], [0, 1, 1]]), np.array([True, False, True]))
+    >>> area.tolist(), precision.round(4).tolist()
+    ([0.5, 0.25], [0.8333, 0.5833])
     """
-    if not positive.any():
-        return np.full(len(scores), np.nan)
-    above = rankdata(-scores, method="max", axis=1)[:, positive]
-    right = rankdata(-scores[:, positive], method="max", axis=1)
-    share: Floats = (right / above).mean(axis=1)
-    return share
-
-
-def auroc_rows(scores: Floats, positive: Flags) -> Floats:
-    """Area under the ROC curve of each row of scores (R, n) on the same wells: (R,).
-
-    Examples
-    --------
-    >>> auroc_rows(np.array([[1.0, 2.0, 2.0]]), np.array([False, False, True])).tolist()
-    [0.75]
-    """
-    n_positive = int(positive.sum())
-    wins = rankdata(scores, axis=1)[:, positive].sum(axis=1) - n_positive * (n_positive + 1) / 2
+    (n_rows, n), width = places.shape, int(places.max()) + 2
+    at = places + np.arange(n_rows)[:, None] * width + 1  # before each row a 0
+    of_positive = at[:, positive]  # (R, p)
+    every, own = (
+        np.bincount(part.ravel(), minlength=n_rows * width).reshape(n_rows, width).cumsum(axis=1).ravel()
+        for part in (at, of_positive)
+    )  # wells of this place and below
+    below, right = every[of_positive - 1], of_positive.shape[1] - own[of_positive - 1]
+    p = of_positive.shape[1]
+    wins = (below + every[of_positive] + 1).sum(axis=1) / 2 - p * (p + 1) / 2  # from mean ranks
     with np.errstate(invalid="ignore"):
-        area: Floats = wins / np.float64(n_positive * (len(positive) - n_positive))
-    return area
+        return wins / np.float64(p * (n - p)), (right / (n - below)).sum(axis=1) / np.float64(p)

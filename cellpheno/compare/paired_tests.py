@@ -7,8 +7,7 @@ from cellpheno.compare.metrics import (
     Flags,
     Floats,
     Ints,
-    auroc_rows,
-    average_precision_rows,
+    areas_of_places,
     count_metrics,
     log_odds,
     tallies,
@@ -21,10 +20,12 @@ from cellpheno.compare.resampling import Contest, generator
 def swapped_gaps(
     contest: Contest, own: Floats, base: Floats, n_permutations: int, seed: int, over: Flags
 ) -> dict[str, Floats]:
-    """Differences (1 + R,) of each metric when the two contestants are swapped unit by unit; first unswapped."""
-    rng, truth = generator(seed, "swap", contest.split), contest.truth
-    flips = rng.random((1 + n_permutations, contest.unit.max() + 1)) < 0.5
-    flips[0] = False
+    """Differences (1 + R,) of each metric when the two contestants are swapped unit by unit; first unswapped.
+
+    All ways to swap are gone through where they are no more than ``n_permutations``, so that p is exact.
+    """
+    truth = contest.truth
+    flips = _flips(int(contest.unit.max()) + 1, n_permutations, generator(seed, "swap", contest.split))
     swap = flips[:, contest.unit]  # (1 + R, n)
     n, n_classes = own.shape
     pair = [tallies(logits, truth) for logits in (own, base)]  # (n, 3 K) each
@@ -36,13 +37,23 @@ def swapped_gaps(
     for name in losses[0]:
         gaps[name] = np.where(swap, -1.0, 1.0) @ (losses[0][name] - losses[1][name]) / n
     positive, odds = truth_table(truth, n_classes), [log_odds(logits, truth.ndim == 2) for logits in (own, base)]
-    for name, of in (("macro_auroc", auroc_rows), ("mean_average_precision", average_precision_rows)):
-        each = []
-        for k in np.flatnonzero(over):
-            a, b = (rankdata(one[:, k]) for one in odds)
-            each.append(of(np.where(swap, b, a), positive[:, k]) - of(np.where(swap, a, b), positive[:, k]))
-        gaps[name] = np.mean(each, axis=0)
+    each = []
+    for k in np.flatnonzero(over):
+        a, b = np.unique(np.stack([rankdata(one[:, k]) for one in odds]), return_inverse=True)[1].reshape(2, -1)
+        areas = [areas_of_places(np.where(swap, *two), positive[:, k]) for two in ((b, a), (a, b))]
+        each.append([first - second for first, second in zip(*areas, strict=True)])
+    gaps["macro_auroc"], gaps["mean_average_precision"] = np.mean(each, axis=0)
     return gaps
+
+
+def _flips(n_units: int, n_permutations: int, rng: np.random.Generator) -> Flags:
+    """Which units are swapped (1 + R, n_units), first none: every way there is, or so many at random."""
+    if 2**n_units <= n_permutations:
+        every: Flags = (np.arange(2**n_units)[:, None] >> np.arange(n_units)) % 2 == 1
+        return every
+    flips: Flags = rng.random((1 + n_permutations, n_units)) < 0.5
+    flips[0] = False
+    return flips
 
 
 def mid_p(gaps: Floats) -> float:

@@ -128,10 +128,10 @@ def differences(
     doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is corrected for
     the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A contestant is
     "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the interval leaves out
-    zero: so equals are told apart in 5 % of contests at most. ``p_mcnemar`` is
-    McNemar's exact test on the wells that one of the two gets right, where each well is a unit of its own and has one
-    class. ``detectable`` is the difference that would have been shown with a chance of 80 %, from the standard error
-    of the resamples.
+    zero: so equals are told apart in 5 % of contests at most; where ``p`` is below 1 - confidence and no lead is told,
+    ``note`` says why. ``p_mcnemar`` is McNemar's exact test on the wells that one of the two gets right, where each
+    well is a unit of its own and has one class. ``detectable`` is the difference that would have been shown with a
+    chance of 80 %, from the standard error of the resamples.
 
     Parameters
     ----------
@@ -165,6 +165,7 @@ def differences(
     strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
     facts = table.assign(p_holm=strict).to_dict("records")
     table["verdict"] = [_verdict(row, 1 - confidence) for row in facts]
+    table["note"] = [_with_reason(row, 1 - confidence) for row in facts]
     return table[DIFFERENCE_COLUMNS]
 
 
@@ -180,6 +181,7 @@ def _compared(
     for metric in metrics_for(contest.truth):
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
+        leaky = LEAKY_NOTE if contest.split.startswith(LEAKY) else ""
         low, high = (np.nan, np.nan) if note else difference_interval(gap, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
@@ -193,7 +195,7 @@ def _compared(
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
         row["detectable"] = np.nan if note else detectable_difference(gap[1:], draws, confidence)
-        rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note})
+        rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note or leaky})
     return rows
 
 
@@ -239,6 +241,7 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: 
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
         if least > 1 and not less_is_better:  # of scores from 0 to 1
             power = " Over so few, no difference would have been shown 4 times in 5."
+        power += f" No lead is told: {row['note']}." if row.get("note") else ""
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
 
@@ -285,6 +288,24 @@ def _verdict(row: Mapping[Hashable, Any], level: float) -> str:
         return NO_DIFFERENCE
     better = (row["value"] < 0) == (row["metric"] in LOWER_IS_BETTER)
     return AHEAD if better else BEHIND
+
+
+def _with_reason(row: Mapping[Hashable, Any], level: float) -> str:
+    """Note of a difference, with what stands against a lead where p alone would tell one."""
+    note = str(row["note"])
+    if not row["p"] < level or _verdict(row, level) != NO_DIFFERENCE:
+        return note
+    reasons = [note] if note else []
+    least = 0.5 ** (row["n_unit"] - 1)  # all swapped one way, or the other
+    if row["low"] <= 0 <= row["high"]:
+        reasons.append("the interval holds zero")
+    if least >= level:
+        reasons.append(f"of {row['n_unit']} units too few swaps are possible, the least p is {least:.3f}")
+    elif row["p_whole"] >= level:
+        reasons.append(f"p counts ties half, counted whole it is {row['p_whole']:.3f}")
+    elif row["p_holm"] >= level:
+        reasons.append(f"corrected for the number of contestants p is {row['p_holm']:.3f}")
+    return "; ".join(reasons)
 
 
 def _plain(value: float) -> str:

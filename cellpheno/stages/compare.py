@@ -13,6 +13,7 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
+from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import COLUMNS, check_grids
 from cellpheno.errors import InputError
@@ -47,7 +48,8 @@ def compare(
     classes: Classes = None,
     label_separator: str | None = None,
     junk: Sequence[str] = (),
-    no_leak: Sequence[str] = ("image",),
+    no_leak: Sequence[str] = ("image", "compound"),
+    compound: str | None = None,
     train_on_partial: bool = False,
     aggregation: Sequence[str] = ("median",),
     tuning: float = 0.25,
@@ -57,6 +59,7 @@ def compare(
     n_bootstrap: int = 2000,
     dose: str | None = None,
     dose_by: str | None = None,
+    match: Mapping[str, Any] | None = None,
     seed: int = 1,
 ) -> Outcome:
     """Compare the model with engineered features and simple baselines on the same wells and folds.
@@ -84,7 +87,9 @@ def compare(
     junk : sequence of str
         Classes that are learned like others but are no answer: their wells stand in no score.
     no_leak : sequence of str
-        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
+        What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
+    compound : str, optional
+        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     train_on_partial : bool
         Train also on wells that lost a field.
     aggregation : sequence of str
@@ -103,6 +108,9 @@ def compare(
         Column of the plate map with a dose: gives dose-response curves and Z'. Two classes: negative, positive.
     dose_by : str, optional
         Column whose values, such as drugs, have a curve each.
+    match : mapping, optional
+        Not-same-compound matching of treatments: treatment and compound, columns of the plate map; batch, a column
+        that neighbours may not share either; without, classes that are left out. Gives matching.csv and its scores.
     seed : int
         Of folds and resamples.
     """
@@ -114,7 +122,10 @@ def compare(
     check_grids(baselines)
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
+    plan = plan_run(
+        plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
+    )
+    asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
     networks = _networks(output, contestants)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
@@ -127,12 +138,14 @@ def compare(
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, wells_per_class, split_groups(split)],
         elsewhere=elsewhere_hashes(baselines),
+        match=match,
     )
     settings = {"tuning": tuning, "groups": split_groups(split), "aggregation": list(aggregation), "seed": seed}
     settings["wells_per_class"] = wells_per_class
     work = functools.partial(
-        _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by
-    )
+        _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by,
+        asked=asked,
+    )  # fmt: skip
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
 
@@ -148,6 +161,7 @@ def _compare(
     *,
     dose: str | None,
     dose_by: str | None,
+    asked: Question | None,
 ) -> Result:
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
@@ -181,6 +195,11 @@ def _compare(
         trend = dose_trend(*controls, dose=f"Metadata_{dose}", by=by)
         tables["assay"] = pd.concat([quality, trend], ignore_index=True)
         tables["dose"] = dose_response(*controls, dose=f"Metadata_{dose}", by=by)
+    if asked is not None:
+        found = match_contestants(plan.usable, features, baselines, asked, plan.junk)
+        tables |= {"matching": found.matches, "matching_scores": found.scores}
+    for name in {"assay", "dose", "matching", "matching_scores"} - tables.keys():
+        (output / f"{name}.csv").unlink(missing_ok=True)  # of a run that asked for it: the report would show it
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
     files += write_contest(output, plan, features, baselines, settings)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from cellpheno.classes import JUNK, ONE, SEVERAL
-from cellpheno.compare.leaks import IMAGE, leaks
+from cellpheno.compare.leaks import IMAGE, both_sides, compound_column, leaks
 from cellpheno.compare.splits import assign_folds
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -45,15 +45,17 @@ def plan_run(
     separator: str | None = None,
     junk: Sequence[str] = (),
     no_leak: Sequence[str] = (),
+    compound: str | None = None,
 ) -> Plan:
-    """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and ``classes.csv``.
+    """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and their like.
 
     The same inputs give the same plan, so every step of a run makes it for itself.
 
     Raises
     ------
     InputError
-        As `well_table` and `assign_folds`, or where something of ``no_leak`` is on both sides of a fold.
+        As `well_table` and `assign_folds`, or where something of ``no_leak`` is on both sides of a fold, or the
+        plate map has no column ``compound``.
     """
     multilabel = separator is not None
     wells = well_table(plates, label, classes, separator)
@@ -61,11 +63,13 @@ def plan_run(
     _check_junk(junk, names, multilabel)
     able = usable(wells)
     folds = assign_folds(able, split, seed, multilabel=multilabel)
-    if faults := leaks(able, folds, no_leak, shared_images(able) if IMAGE in no_leak else {}):
+    drug = compound_column(able, compound, label)
+    if faults := leaks(able, folds, no_leak, shared_images(able) if IMAGE in no_leak else {}, drug):
         raise InputError(*faults)
     shared = wells.drop(columns="folder")
     write_csv(shared, output / "wells.csv")
     write_csv(folds, output / "folds.csv")
+    write_csv(both_sides(able, folds, drug), output / "both_sides.csv")
     kinds = [JUNK if name in junk else SEVERAL if multilabel else ONE for name in names]
     write_csv(pd.DataFrame({"class": names, "kind": kinds}), output / "classes.csv")
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]

@@ -58,7 +58,8 @@ def train(
     label_separator: str | None = None,
     junk: Sequence[str] = (),
     start: Path | None = None,
-    no_leak: Sequence[str] = ("image",),
+    no_leak: Sequence[str] = ("image", "compound"),
+    compound: str | None = None,
     train_on_partial: bool = False,
     validation: float = 0.2,
     patience: int | None = 8,
@@ -114,7 +115,9 @@ def train(
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     no_leak : sequence of str
-        What may not be on both sides of a fold: image (the same picture), columns such as Metadata_compound.
+        What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
+    compound : str, optional
+        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     train_on_partial : bool
         Train also on wells that lost a field.
     validation : float
@@ -137,7 +140,9 @@ def train(
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
-    plan = plan_run(plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak)
+    plan = plan_run(
+        plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
+    )
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)

@@ -1,16 +1,26 @@
 """Intervals and verdicts in simulated contests on plates: wells of a plate go right or wrong together."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
 
+from cellpheno.compare.baselines import baseline_predictions, fit_predict
 from cellpheno.compare.metrics import METRICS, score
-from cellpheno.compare.statistics import differences, scores
+from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
+from cellpheno.compare.resampling import Contest, difference_interval, resample
+from cellpheno.compare.splits import by_well
+from cellpheno.compare.statistics import _bounds, _verdict, differences, scores
+from cellpheno.profiles.normalize import fit_robust_z
+from cellpheno.profiles.select import select_features
 from tests.compare.test_statistics import prediction_table
 
 PLATE = "Metadata_Plate"
 TOLD = "no evidence of a difference"
+NAMES = ["c0", "c1", "c2"]
 
 
 def draw(n_plates, rng, icc, sharpness=(1.5, 1.5), shared=0.5, per_class=2, n_classes=3):
@@ -37,40 +47,78 @@ def tables(n_plates, rng, icc, n_bootstrap=300, unit=PLATE, **options):
     return table, names, about
 
 
-def coverage(runs, n_plates, icc, seed):
-    """Fraction of intervals that hold the true score (a column a metric)."""
-    rng = np.random.default_rng(seed)
-    truth, _, (logits,) = draw(4000, rng, icc, sharpness=(1.5,))
-    true = score(logits, truth, np.ones((1, len(truth)))).overall
-    inside = []
-    for _ in range(runs):
-        table, names, about = tables(n_plates, rng, icc, sharpness=(1.5,))
-        row = scores(table, names, **about).query("`class` == ''").set_index("metric")
-        inside.append({m: row.loc[m, "low"] <= true[m][0] <= row.loc[m, "high"] for m in METRICS})
-    return pd.DataFrame(inside).mean()
+def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
+    """Contests of two contestants (a row a contest and metric), by the parts that `scores` and `differences` are of.
 
-
-def null_contests(runs, n_plates, icc, seed, **options):
-    """Contests of two equals: whether p is small, whether the interval holds 0, whether a lead is told."""
+    Both contestants have the same truth where they are equal; that the parts give what the tables give is the test
+    below.
+    """
     rng, rows = np.random.default_rng(seed), []
     for _ in range(runs):
-        table, names, about = tables(n_plates, rng, icc, **options)
-        found = differences(table, names, reference="engineered", **about)
-        rows.append(
-            found.assign(
-                small=found["p"] < 0.05,
-                holds=(found["low"] <= 0) & (found["high"] >= 0),
-                told=found["verdict"] != TOLD,
-            )
+        truth, plate, logits = draw(n_plates, rng, icc, **options)
+        contest = Contest("by_well", truth, dict(zip(("mil", "engineered"), logits, strict=True)), plate, NAMES, 0)
+        number = int(rng.integers(10**6))
+        draws = resample(contest, PLATE, n_bootstrap, number)
+        drawn = [score(one, truth, draws.weights).overall for one in logits]
+        swapped = swapped_gaps(contest, *logits, n_bootstrap, number, np.ones(len(NAMES), dtype=bool))
+        for metric in METRICS:
+            bounds = [_bounds(metric, None, one[metric], draws, 0.95)[:2] for one in drawn]
+            gap = drawn[0][metric] - drawn[1][metric]
+            low, high = difference_interval(gap, draws, 0.95)
+            row = {"metric": metric, "value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
+            verdict = _verdict(row | {"p_holm": whole_p(swapped[metric])}, 0.05)
+            of_one = {"score": drawn[0][metric][0], "score_low": bounds[0][0], "score_high": bounds[0][1]}
+            rows.append(row | of_one | {"verdict": verdict})
+    return pd.DataFrame(rows)
+
+
+def truth_of(n_wells, icc, sharpness):
+    """Scores of a contestant over very many plates."""
+    truth, _, (logits,) = draw(n_wells // 6, np.random.default_rng(0), icc, sharpness=(sharpness,))
+    return pd.Series(
+        {name: values[0] for name, values in score(logits, truth, np.ones((1, len(truth)))).overall.items()}
+    )
+
+
+def rates(found, true):
+    """A row a metric: how often intervals hold the true score, p is small, intervals hold 0, a lead is told."""
+    return (
+        found.assign(
+            covers=(found["score_low"] <= found["metric"].map(true))
+            & (found["metric"].map(true) <= found["score_high"]),
+            small=found["p"] < 0.05,
+            holds=(found["low"] <= 0) & (found["high"] >= 0),
+            told=found["verdict"] != TOLD,
         )
-    return pd.concat(rows).groupby("metric")[["small", "holds", "told"]].mean()
+        .groupby("metric")[["covers", "small", "holds", "told"]]
+        .mean()
+    )
+
+
+def test_the_parts_give_what_the_tables_give():
+    rng = np.random.default_rng(4)
+    truth, plate, logits = draw(8, rng, 0.1)
+    number = int(rng.integers(10**6))
+    table, names = prediction_table(
+        truth, 3, dict(zip(("mil", "engineered"), logits, strict=True)), plates=[f"P{p}" for p in plate]
+    )
+    about = {"unit": PLATE, "n_bootstrap": 300, "seed": number}
+    gap = differences(table, names, reference="engineered", **about).set_index("metric")
+    row = scores(table, names, **about).query("contestant == 'mil' and `class` == ''").set_index("metric")
+    own = many(1, 8, 0.1, seed=4).set_index("metric")
+    for name in ("value", "low", "high", "p"):
+        np.testing.assert_array_equal(own[name], gap.loc[own.index, name])
+    for name in ("low", "high"):
+        np.testing.assert_array_equal(own[f"score_{name}"], row.loc[own.index, name])
+    assert own["verdict"].tolist() == gap.loc[own.index, "verdict"].tolist()
 
 
 def test_intervals_and_tests_over_plates_are_sane_in_a_few_contests():
-    assert coverage(25, 8, 0.1, seed=0).min() >= 0.8
-    found = null_contests(25, 8, 0.1, seed=0, n_bootstrap=200)
-    assert found["small"].max() <= 0.2
-    assert found["holds"].min() >= 0.8
+    found = rates(many(60, 8, 0.1, seed=0, n_bootstrap=200), truth_of(20000, 0.1, 1.5))
+    assert found["covers"].min() >= 0.85
+    assert found["holds"].min() >= 0.85
+    assert found["small"].max() <= 0.15
+    assert found["told"].max() <= 0.1
 
 
 def test_shuffled_labels_cover_chance_and_show_no_lead():
@@ -86,31 +134,26 @@ def test_shuffled_labels_cover_chance_and_show_no_lead():
 
 @pytest.mark.full
 @pytest.mark.parametrize("n_plates", [6, 10, 20, 40])
-def test_intervals_over_plates_cover(n_plates):
+def test_over_plates_intervals_cover_and_equals_are_told_apart_at_the_level(n_plates):
     """Averaged over how alike the wells of a plate are: an interval cannot know that from few plates."""
-    covered = pd.DataFrame([coverage(500, n_plates, icc, seed=i) for i, icc in enumerate((0.0, 0.1, 0.2))]).mean()
-    assert covered.drop("macro_auroc").between(0.93, 0.97).all(), covered
-    assert covered["macro_auroc"] >= 0.93  # wide near 1, on purpose
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("n_plates", [6, 10, 20, 40])
-def test_differences_over_plates_hold_zero_and_are_rejected_at_the_level(n_plates):
-    found = pd.concat([null_contests(400, n_plates, icc, seed=10 + i) for i, icc in enumerate((0.0, 0.1, 0.2))])
+    found = pd.concat(
+        [rates(many(334, n_plates, icc, seed=20 + i), truth_of(30000, icc, 1.5)) for i, icc in enumerate((0, 0.1, 0.2))]
+    )
     found = found.groupby("metric").mean()
-    counted = {"balanced_accuracy": 0.015, "macro_f1": 0.015} if n_plates == 6 else {}  # 64 swaps, many of them tied
-    least = pd.Series(0.03, index=found.index) - pd.Series(counted).reindex(found.index).fillna(0)
+    for column in ("covers", "holds"):
+        assert found[column].drop("macro_auroc").between(0.93, 0.97).all(), found
+        assert 0.93 <= found.loc["macro_auroc", column] <= 0.985, found  # wide near 1, on purpose
+    # Over 6 plates many of the 64 ways to swap leave as many wells right: no level near 0.05 is attained.
+    least = pd.Series(0.03, found.index).where((found.index != "balanced_accuracy") | (n_plates > 6), 0.015)
     assert (found["small"] >= least).all(), found
     assert (found["small"] <= 0.07).all(), found
-    assert found["holds"].drop("macro_auroc").between(0.93, 0.97).all(), found
-    assert found.loc["macro_auroc", "holds"] >= 0.93  # wide near 1, on purpose
     assert found["told"].max() <= 0.05 + 0.01, found
 
 
 @pytest.mark.full
 def test_a_lead_between_equals_is_told_in_one_contest_of_twenty_at_most():
-    found = null_contests(1000, 10, 0.1, seed=99)
-    assert found.loc["balanced_accuracy", "told"] <= 0.05, found
+    found = many(1000, 10, 0.1, seed=99)
+    assert (found.loc[found["metric"] == "balanced_accuracy", "verdict"] != TOLD).mean() <= 0.05
 
 
 @pytest.mark.full
@@ -123,3 +166,50 @@ def test_the_detectable_difference_is_shown_four_times_in_five():
     power, ratio = (found["verdict"] != TOLD).mean(), found["value"].mean() / found["detectable"].mean()
     assert power == pytest.approx(norm.cdf((1.96 + 0.84) * abs(ratio) - 1.96), abs=0.07)  # 0.8 at a ratio of 1
     assert 0.2 < power < 0.95
+
+
+def shape_contest(rng, shuffle=False, n_wells=60):
+    """Two contestants on wells whose classes differ in shape alone; each sees the same shapes with noise of its own."""
+    label = np.repeat(NAMES, n_wells // 3)
+    shape = rng.normal(size=(n_wells, 4))
+    shape[:, :3] += 2.0 * (label[:, None] == np.array(NAMES))
+    columns = {}
+    for compartment in ("Cells", "Deep"):
+        seen, other = shape + rng.normal(size=shape.shape), rng.normal(size=(n_wells, 8))
+        columns |= {f"{compartment}_AreaShape_{j}": seen[:, j] for j in range(4)}
+        columns |= {f"{compartment}_Intensity_{j}": other[:, j] for j in range(8)}
+    keys = pd.DataFrame({PLATE: "P1", "Metadata_Well": [f"{'ABCDE'[i // 12]}{i % 12 + 1:02d}" for i in range(n_wells)]})
+    wells = keys.assign(label=rng.permutation(label) if shuffle else label)
+    features = keys.assign(Metadata_Count_Cells=9).join(pd.DataFrame(columns))
+    seed = int(rng.integers(10**6))
+    learn = partial(LogisticRegression, C=0.1, class_weight="balanced", max_iter=5000)
+    same = {"without": [], "classifier": learn, "normalize": fit_robust_z, "select": select_features}
+    sides = {"engineered": partial(fit_predict, columns=["Cells_*"], **same)}
+    sides["mil"] = partial(fit_predict, columns=["Deep_*"], **same)
+    table = baseline_predictions(wells, features, by_well(wells, n_folds=4, seed=seed), sides, NAMES, seed)
+    found = differences(table, NAMES, reference="engineered", n_bootstrap=300, seed=seed)
+    return found.assign(accuracy=(table["pred"] == table["true"]).mean())
+
+
+def test_what_differs_in_shape_alone_is_learned_by_both_and_nothing_from_shuffled_labels():
+    found = shape_contest(np.random.default_rng(0))
+    assert found["accuracy"][0] >= 0.6
+    assert shape_contest(np.random.default_rng(0), shuffle=True)["accuracy"][0] <= 0.5
+
+
+@pytest.mark.full
+def test_where_classes_differ_in_shape_alone_engineered_features_are_not_told_worse():
+    rng = np.random.default_rng(1)
+    found = pd.concat([shape_contest(rng) for _ in range(200)])
+    worse = (found["verdict"] == "ahead").groupby(found["metric"]).mean()  # the other contestant, of engineered
+    assert worse.max() <= 0.05, worse
+
+
+@pytest.mark.full
+def test_differences_on_shuffled_labels_hold_zero():
+    rng = np.random.default_rng(2)
+    found = pd.concat([shape_contest(rng, shuffle=True) for _ in range(200)])
+    holds = ((found["low"] <= 0) & (found["high"] >= 0)).groupby(found["metric"]).mean()
+    told = (found["verdict"] != TOLD).groupby(found["metric"]).mean()
+    assert holds.min() >= 0.92, holds
+    assert told.max() <= 0.05, told

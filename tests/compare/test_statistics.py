@@ -7,7 +7,7 @@ from scipy.stats import permutation_test
 
 from cellpheno.compare.metrics import METRICS
 from cellpheno.compare.metrics import score as plain_score
-from cellpheno.compare.statistics import differences, scores, verdict_sentence
+from cellpheno.compare.statistics import _with_reason, differences, scores, verdict_sentence
 from cellpheno.errors import InputError
 
 
@@ -240,3 +240,31 @@ def test_null_contests_are_rejected_at_the_level(n_per_class, n_classes, sharpne
     small, told = rejections(1000, n_per_class, n_classes, sharpness, seed=10**6)
     assert all(0.03 <= fraction <= 0.07 for fraction in small.values()), small
     assert all(0.02 <= fraction <= 0.07 for fraction in told.values()), told
+
+
+def test_a_small_p_without_a_lead_is_explained():
+    """By hand: five plates allow 32 swaps, so the least p, of two of them, is 0.0625, and half of that by mid-p."""
+    truth = np.tile([0, 1], 20)
+    right, wrong = np.eye(2)[truth] * 4, np.eye(2)[1 - truth] * 4
+    table, names = prediction_table(
+        truth, 2, {"mil": right, "engineered": wrong}, plates=[f"P{i // 8}" for i in range(40)]
+    )
+    about = {"reference": "engineered", "n_bootstrap": 4000, "seed": 0}
+    found = differences(table, names, unit="Metadata_Plate", **about)
+    row = found[found["metric"] == "balanced_accuracy"].iloc[0]
+    assert row["p"] == pytest.approx(1 / 32, abs=0.008)
+    assert row["verdict"] == "no evidence of a difference"
+    assert row["note"] == "of 5 units too few swaps are possible, the least p is 0.062"
+    assert "No lead is told: of 5 units" in verdict_sentence(row)
+    assert (differences(table, names, **about)["note"] == "").all()  # a lead is told over 40 wells
+
+    def told(**facts):
+        row = {"p": 0.04, "p_whole": 0.04, "p_holm": 0.04, "low": 0.1, "high": 0.3, "value": 0.2, "n_unit": 40}
+        return _with_reason({**row, "metric": "macro_f1", "note": "", **facts}, 0.05)
+
+    assert told() == ""
+    assert told(low=-0.1) == "the interval holds zero"
+    assert told(p_whole=0.06, p_holm=0.06) == "p counts ties half, counted whole it is 0.060"
+    assert told(p_holm=0.08) == "corrected for the number of contestants p is 0.080"
+    assert told(p=0.06, p_holm=0.08, low=-0.1) == ""
+    assert told(low=np.nan, high=np.nan, note="no interval: few") == "no interval: few"

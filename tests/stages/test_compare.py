@@ -15,7 +15,9 @@ from cellpheno.profiles.aggregate import aggregate
 from cellpheno.stages.well_features import well_features
 from tests.conftest import SMALL
 
-RUN = [*(text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap"))), "output=runs/contest"]
+MATCH = "match={treatment: [compound, concentration_um], compound: compound}"
+SAME = [text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap", "no_leak"))]
+RUN = [*SAME, MATCH, "output=runs/contest"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,26 @@ def test_features_made_elsewhere_predict_as_our_own_and_the_lost_well_is_named_a
     record = read_record(screen.folder / "runs/contest", "compare")["compare"]
     assert record["status"] == "warned"
     assert record["messages"] == [f"elsewhere: profiles.csv.gz lacks 1 wells, predicted by the prior: SIM1 {lost}"]
+
+
+def test_treatments_are_matched_by_every_contestant_on_features_and_the_report_shows_it(contest):
+    screen, lost = contest
+    folder = screen.folder / "runs/contest"
+    scores = pd.read_csv(folder / "matching_scores.csv", keep_default_na=False)
+    whole = scores[scores["class"] == ""].set_index(["contestant", "metric"])
+    assert list(whole.loc["engineered"].index) == ["accuracy", "accuracy_of_scorable"]
+    assert set(scores["contestant"]) == {"engineered", "elsewhere", "image_statistics"}
+    assert (whole["n_all"] == 3).all()  # the control and two compounds, one dose
+    assert whole.loc[("engineered", "accuracy"), "note"] == "cannot be scored: control (1 of 3 treatments)"
+    matches = pd.read_csv(folder / "matching.csv", keep_default_na=False)
+    assert matches.groupby(["contestant", "kind"]).size().tolist() == [3, 3, 3]
+    assert (matches["compound"] != matches["neighbour"].str.split().str[0]).all()
+    own, other = (matches[matches["contestant"] == name] for name in ("engineered", "elsewhere"))
+    held = pd.read_csv(folder / "wells.csv").set_index("Metadata_Well").loc[lost, "Metadata_compound"]
+    assert own["treatment"].tolist() == other["treatment"].tolist()
+    assert held in set(own["compound"])  # its other well is there
+    assert screen("report", "plate=SIM1.zarr", "output=runs/contest") == 0
+    assert "Matching of treatments" in (folder / "report.html").read_text("utf-8")
 
 
 def test_the_choice_of_each_fold_is_written_down(contest):
@@ -145,6 +167,9 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
         (["baselines.engineered.grid=[{}]"], "engineered 1, cell_count 4"),
         (["aggregation=[mode]"], "wanted one or more of median"),
         (["tuning=0.9"], "wanted 0 to 0.5"),
+        (["no_leak=[image,compound]"], "wells of DMSO need groups of their own there"),
+        (["compound=drug"], "compound=drug: the plate map has no such column"),
+        (["match={treatment: compund, compound: compound}"], "did you mean compound"),
         (["baselines=[elsewhere]", "baselines.elsewhere.profiles.path=no.csv"], "no.csv is not there"),
         (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
     ],

@@ -179,6 +179,6 @@ def test_the_truth_is_not_read_by_the_pipeline(finished_screen, fresh_copy):
 )
 def test_a_network_that_cannot_be_built_is_refused_before_any_fold(cropped_screen, fresh_copy, capsys, override, hint):
     screen = fresh_copy(cropped_screen)
-    assert screen("train", "plate=SIM1.zarr", "output=runs/none", override) == 2
+    assert screen("train", "plate=SIM1.zarr", "output=runs/none", "no_leak=[image]", override) == 2
     assert hint in capsys.readouterr().err
     assert not (screen.folder / "runs/none/models").exists()
