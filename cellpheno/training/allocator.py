@@ -4,7 +4,7 @@ import ctypes
 import functools
 import platform
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 _LARGEST = 2**31 - 1
 
 
@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     Maps of more than 32 MB come from the system as fresh pages and go back at once, layer for layer, and filling them
     with zeros can cost more than the convolutions: features of tiles were made in 7 s in place of 18. The process holds
-    its peak until it ends.
+    its peak until it ends; all threads share one store, or each that reads ahead would hold a peak of its own.
 
     Returns
     -------
@@ -29,4 +29,5 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(_MMAP_THRESHOLD, 2**30) and library.mallopt(_TRIM_THRESHOLD, _LARGEST))
+    settings = ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
+    return all(library.mallopt(name, value) for name, value in settings)
