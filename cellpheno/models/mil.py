@@ -20,7 +20,8 @@ one cell and its attention together are the cell's exact share in the verdict.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple, Protocol, cast
 
 import pytorch_lightning as pl
@@ -30,6 +31,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from cellpheno.models.dropout import Dropout
 from cellpheno.models.finetune import freeze, parameter_groups
+from cellpheno.models.segments import BagSums, merge, share
 from cellpheno.models.transforms import eight_orientations
 
 
@@ -179,13 +181,40 @@ class MILClassifier(pl.LightningModule):
         """Features (N, d) of bags ``bag`` (N,) to the bags' logits."""
         features = self.dropout(features)
         instance_logits = self.head(features)  # (N, K)
-        if self.bag_head is not None:
-            scores = self.pooling(instance_logits, bag, n_bags)  # (B, K)
-            return BagOutput(self.bag_head(scores), instance_logits, scores)
-        if self.pooling.pools == "logits":
-            return BagOutput(self.pooling(instance_logits, bag, n_bags), instance_logits, None)
-        logits = self.head(self.pooling(features, bag, n_bags))  # (B, K)
-        return BagOutput(logits, instance_logits, None)
+        if self.pooling.pools == "features":
+            return BagOutput(self.head(self.pooling(features, bag, n_bags)), instance_logits, None)
+        return self._pool_logits(instance_logits, bag, n_bags)
+
+    def _pool_logits(self, instance_logits: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
+        pooled = self.pooling(instance_logits, bag, n_bags)  # (B, K)
+        if self.bag_head is None:
+            return BagOutput(pooled, instance_logits, None)
+        return BagOutput(self.bag_head(pooled), instance_logits, pooled)
+
+    def classify_pieces(self, pieces: Iterable[Tensor]) -> tuple[BagOutput, Tensor]:
+        """Features (n, d) of one bag, piece by piece, to what is said of it and the weight (N,) of each instance.
+
+        Of a piece only logits and weights are kept, so the features of a bag need not fit into memory. A pooling of
+        features without ``finish``, which attends between instances, gets them all at once.
+        """
+        if self.pooling.pools != "features":
+            instance_logits = torch.cat(list(map(self.head, pieces)))  # (N, K)
+            bag = _one_bag(instance_logits)
+            out = self._pool_logits(instance_logits, bag, 1)
+            return out, self._weights_of_logits(out, bag)
+        if not hasattr(self.pooling, "finish"):
+            features = torch.cat(list(pieces))  # (N, d)
+            out = self.classify(features, _one_bag(features), 1)
+            return out, self.weights(features, out, _one_bag(features))
+        logits, weights, sums = zip(*map(self._piece_of_bag, pieces), strict=True)
+        whole = reduce(merge, sums)
+        out = BagOutput(self.head(cast(Any, self.pooling).finish(whole)), torch.cat(logits), None)
+        return out, torch.cat([own * share(part, whole)[0] for own, part in zip(weights, sums, strict=True)])
+
+    def _piece_of_bag(self, features: Tensor) -> tuple[Tensor, Tensor, BagSums]:
+        """Instance logits (n, K), weights (n,) within the piece, and running sums of a pooling of features."""
+        pooling, bag = cast(Any, self.pooling), _one_bag(features)
+        return self.head(features), pooling.weights(features, bag, 1), pooling.collect(features, bag, 1)
 
     def weights(self, features: Tensor, out: BagOutput, bag: Tensor) -> Tensor:
         """Weight (N,) of each instance in its bag, from features (N, d) and what was said of them; 1 in all a bag.
@@ -193,10 +222,13 @@ class MILClassifier(pl.LightningModule):
         Of a pooling of features it is the attention; of a pooling of scores the instance's share in the score of the
         class that the bag is taken for.
         """
-        weigh, n_bags = cast(Callable[..., Tensor], self.pooling.weights), len(out.logits)
         if self.pooling.pools == "features":
-            return weigh(features, bag, n_bags)
-        shares = weigh(out.instance_logits, bag, n_bags)  # (N, K), or (N,) where all instances count alike
+            return cast(Tensor, cast(Any, self.pooling).weights(features, bag, len(out.logits)))
+        return self._weights_of_logits(out, bag)
+
+    def _weights_of_logits(self, out: BagOutput, bag: Tensor) -> Tensor:
+        weigh = cast(Callable[..., Tensor], self.pooling.weights)
+        shares = weigh(out.instance_logits, bag, len(out.logits))  # (N, K), or (N,) where all instances count alike
         if shares.ndim == 1:
             return shares
         return shares.gather(1, out.logits.argmax(1)[bag][:, None])[:, 0]
@@ -259,6 +291,10 @@ class MILClassifier(pl.LightningModule):
             return optimizer
         schedule = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _one_bag(instances: Tensor) -> Tensor:
+    return torch.zeros(len(instances), dtype=torch.long, device=instances.device)
 
 
 def flatten_positions(features: Tensor, bag: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,6 +80,19 @@ def merge(first: BagSums, second: BagSums) -> BagSums:
     return BagSums(first.size + second.size, top, first.total * one + second.total * two, values)
 
 
+def share(part: BagSums, whole: BagSums) -> Tensor:
+    """Share (B, K) of a piece in the sums of its bags: times this, a weight within the piece is one within the bag.
+
+    Examples
+    --------
+    >>> bag = torch.zeros(1, dtype=torch.long)
+    >>> few, many = bag_sums(torch.tensor([[0.0]]), bag, 1), bag_sums(torch.tensor([[3.0]]).log(), bag, 1)
+    >>> round(share(many, merge(few, many)).item(), 4)
+    0.75
+    """
+    return (part.top - whole.top).exp() * part.total / whole.total
+
+
 def log_total(sums: BagSums) -> Tensor:
     """Logarithm (B, K) of the sum of exp(term); ValueError if a bag is empty.
 

@@ -24,6 +24,7 @@ from cellpheno.studies.pooling import over_seeds
 from cellpheno.training.instances import Embedded
 
 Component = Callable[..., Any]
+AXIS = "responding cells of a bag"
 METRICS = {  # of the picture: columns of the table and their titles
     "macro_auroc": "macro AUROC",
     "balanced_accuracy": "balanced accuracy",
@@ -87,7 +88,8 @@ def pooling_study(
     compared = {name: pooling for name, pooling in poolings.items() if pooling is not None}
     table = well_table(plates, label, classes)
     names = class_names(table, classes)
-    _check(names, control, compared, fractions, seeds)
+    faults = [] if control in names else [f"control={control} is no class; classes: {', '.join(names)}"]
+    check_study(compared, fractions, seeds, faults)
     wells = with_places(usable(table), plates, Embedded(embedding))
     wells = wells[(wells["label"] != "") & (wells["n_instances"] > 0)].reset_index(drop=True)
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), f"embed_{embedding}") for _, w in wells.iterrows()]
@@ -96,28 +98,18 @@ def pooling_study(
     jobs = []
     for number, fraction, pooling in itertools.product(range(seeds), fractions, compared):
         what = {"pooling": pooling, "fraction": fraction, "seed": number}
-        own = functools.partial(
-            work, pooling=compared[pooling], fraction=fraction, seed=derived_seed(seed, "study", number)
-        )
-        key = make_key("pooling_study", settings=own.keywords, study=study, inputs=inputs, labels=list(wells["label"]))
-        unit = f"{pooling}-{fraction:g}-{number}"
-        jobs.append(Job(unit, key, functools.partial(_unit, own, wells, what, output / "units" / f"{unit}.json")))
-    outcome = engine("pooling_study", jobs, folder=output, root=output)
-    if outcome.bugs:
-        return outcome
-    done = [path for job in jobs if (path := output / "units" / f"{job.unit}.json").is_file()]
-    key = make_key("pooling_study", units=[hash_file(path) for path in done])
-    merge = functools.partial(_merge, done, list(compared), len(names), output)
-    engine("pooling_study", [Job("pooling_study", key, merge)], folder=output, root=output)
-    return outcome._replace(path=output / "pooling_study.csv")
+        own_seed = derived_seed(seed, "study", number)
+        own = functools.partial(work, pooling=compared[pooling], fraction=fraction, seed=own_seed)
+        jobs.append(unit_job("pooling_study", own, wells, what, inputs, output))
+    gather = functools.partial(gather_units, order=list(compared), n_classes=len(names), axis=AXIS)
+    return do_units("pooling_study", jobs, engine, gather, output)
 
 
-def _check(
-    names: Sequence[str], control: str, compared: Mapping[str, Component], fractions: Sequence[float], seeds: int
+def check_study(
+    compared: Mapping[str, Component], fractions: Sequence[float], seeds: int, faults: Sequence[str] = ()
 ) -> None:
-    faults = []
-    if control not in names:
-        faults.append(f"control={control} is no class; classes: {', '.join(names)}")
+    """Refuse what makes no study, together with other faults of the request."""
+    faults = list(faults)
     if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
         faults.append(f"fractions={wrong}: wanted above 0 and at most 1")
     if not compared or not fractions or seeds < 1:
@@ -128,6 +120,57 @@ def _check(
         raise InputError(*faults)
 
 
+def unit_job(
+    step: str, work: Component, wells: pd.DataFrame, what: Mapping[str, Any], inputs: Sequence[Any], output: Path
+) -> Job:
+    """One pooling at one fraction with one seed, which is ``what``, as a unit of the ledger.
+
+    Parameters
+    ----------
+    step : str
+    work : callable
+        Wells to scores.
+    wells : DataFrame
+    what : mapping
+        pooling, fraction, seed.
+    inputs : sequence
+        Content hashes of what is read of the wells.
+    output : Path
+        Gets units/<name of the unit>.json.
+    """
+    unit = f"{what['pooling']}-{what['fraction']:g}-{what['seed']}"
+    key = make_key(step, work=work, inputs=inputs, labels=list(wells["label"]))
+    return Job(unit, key, functools.partial(_unit, work, wells, what, _place(output, unit)))
+
+
+def do_units(
+    step: str, jobs: Sequence[Job], engine: Callable[..., Outcome], gather: Callable[..., Result], output: Path
+) -> Outcome:
+    """Do the units of a study, then make table and picture of those that are done.
+
+    Parameters
+    ----------
+    step : str
+    jobs : sequence of Job
+        From `unit_job`.
+    engine : callable
+    gather : callable
+        `gather_units` with its settings.
+    output : Path
+    """
+    outcome = engine(step, jobs, folder=output, root=output)
+    if outcome.bugs:
+        return outcome
+    done = [path for job in jobs if (path := _place(output, job.unit)).is_file()]
+    key = make_key(step, units=[hash_file(path) for path in done])
+    engine(step, [Job(step, key, functools.partial(gather, done, output / step))], folder=output, root=output)
+    return outcome._replace(path=output / f"{step}.csv")
+
+
+def _place(output: Path, unit: str) -> Path:
+    return output / "units" / f"{unit}.json"
+
+
 def _unit(work: Component, wells: pd.DataFrame, what: Mapping[str, Any], path: Path) -> Result:
     """Train and score one pooling at one fraction with one seed."""
     with commit_file(path) as temporary:
@@ -135,19 +178,31 @@ def _unit(work: Component, wells: pd.DataFrame, what: Mapping[str, Any], path: P
     return Result("done", [path])
 
 
-def _merge(units: Sequence[Path], poolings: Sequence[str], n_classes: int, output: Path) -> Result:
-    """All units as one table, their means with intervals as another, and the picture."""
-    table = pd.DataFrame([json.loads(path.read_text(encoding="utf-8")) for path in units])
+def gather_units(units: Sequence[Path], path: Path, *, order: Sequence[str], n_classes: int, axis: str) -> Result:
+    """All units as one table, their means with intervals as another, and the picture.
+
+    Parameters
+    ----------
+    units : sequence of Path
+    path : Path
+        Of the files, without an ending.
+    order : sequence of str
+        Poolings in the order of the legend.
+    n_classes : int
+    axis : str
+        What the fraction is of.
+    """
+    table = pd.DataFrame([json.loads(unit.read_text(encoding="utf-8")) for unit in units])
     table = table.sort_values(["pooling", "fraction", "seed"])
     metrics = {name: title for name, title in METRICS.items() if name in table}
     means = pd.concat([over_seeds(table, name).assign(metric=name) for name in metrics])
-    paths = [write_csv(table, output / "pooling_study.csv"), write_csv(means, output / "pooling_study_means.csv")]
+    tables = [write_csv(table, path.with_suffix(".csv")), write_csv(means, path.with_name(f"{path.name}_means.csv"))]
     figure = score_lines(
         {title: means[means["metric"] == metric] for metric, title in metrics.items()},
-        order=[name for name in poolings if name in set(table["pooling"])],
+        order=[name for name in order if name in set(table["pooling"])],
         chance={title: 0.5 if name == "macro_auroc" else 1 / n_classes for name, title in metrics.items()},
-        axis="responding cells of a bag",
+        axis=axis,
     )
-    with commit_file(output / "pooling_study.svg") as temporary:
+    with commit_file(path.with_suffix(".svg")) as temporary:
         write_svg(figure, temporary)
-    return Result("done", [*paths, output / "pooling_study.svg"])
+    return Result("done", [*tables, path.with_suffix(".svg")])

@@ -1,6 +1,7 @@
 """Predict wells one at a time, so that memory does not grow with the plate."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -25,8 +26,8 @@ def predict_wells(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict the class of each well and say what each of its cells or positions had to do with it.
 
-    A well is read and encoded in pieces of one size and pooled as a whole, alone: what is said of it depends on no
-    other well.
+    A well is read, encoded and pooled alone, in pieces of one size: what is said of it depends on no other well, and
+    memory holds the pixels and features of one piece (of the whole well where a pooling attends between instances).
 
     Parameters
     ----------
@@ -65,12 +66,10 @@ def predict_wells(
     with reproducible(0, threads), torch.inference_mode():
         for plate, well, place in wells[[PLATE, WELL, "place"]].itertuples(index=False):
             if kind.count(place):
-                pieces = _pieces(kind, place, model.piece, card)
-                features, keys = _embed(model, pieces, str(plate), normalization, limits)
-                bag = torch.zeros(len(features), dtype=torch.long, device=features.device)
-                out = model.classify(features, bag, 1)
+                keys: list[pd.DataFrame] = []  # of the instances, piece by piece as they pass
+                embed = partial(_embed, model, str(plate), normalization, limits, keys)
+                out, weights = model.classify_pieces(map(embed, _pieces(kind, place, model.piece, card)))
                 predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model)})
-                weights = model.weights(features, out, bag)
                 instances.append(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
     table = pd.DataFrame(predictions, columns=None if predictions else columns)
     cells = pd.concat(instances, ignore_index=True) if instances else _instance_columns(model.classes)
@@ -93,19 +92,20 @@ def _pieces(kind: Instances, place: str, size: int, card: Mapping[str, Any]) -> 
 
 
 def _embed(
-    model: MILClassifier, pieces: Iterator[Crops], plate: str, normalization: Normalization, limits: Limits
-) -> tuple[Tensor, pd.DataFrame]:
-    """Features (N, d) of a well's cells or positions, and the keys of each."""
-    features, keys = [], []
-    for crops in pieces:
-        found = model.embed(normalize(crops.pixels, plate, normalization, limits).to(model.device))
-        features.append(flatten_positions(found, torch.zeros(len(found), dtype=torch.long))[0])
-        keys.append(
-            pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number})
-            if found.ndim == 2
-            else _positions(crops.site, found.shape[2:], cast(float, model.encoder.stride))
-        )
-    return torch.cat(features), pd.concat(keys, ignore_index=True)
+    model: MILClassifier,
+    plate: str,
+    normalization: Normalization,
+    limits: Limits,
+    keys: list[pd.DataFrame],
+    crops: Crops,
+) -> Tensor:
+    """Features (n, d) of the cells or positions of a piece; their keys are added to ``keys``."""
+    found = model.embed(normalize(crops.pixels, plate, normalization, limits).to(model.device))
+    if found.ndim == 2:
+        keys.append(pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number}))
+    else:
+        keys.append(_positions(crops.site, found.shape[2:], cast(float, model.encoder.stride)))
+    return flatten_positions(found, torch.zeros(len(found), dtype=torch.long))[0]
 
 
 def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: float) -> pd.DataFrame:
@@ -138,9 +138,10 @@ def _columns(kind: str, classes: tuple[str, ...], values: Tensor) -> dict[str, f
 
 
 def _instance_rows(
-    out: BagOutput, weights: Tensor, classes: tuple[str, ...], metadata: dict[str, str], keys: pd.DataFrame
+    out: BagOutput, weights: Tensor, classes: tuple[str, ...], metadata: dict[str, str], pieces: list[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Instances of one well, a row each, sorted by site and object number."""
+    """Instances of one well, a row each, sorted by site and object number; ``pieces`` are their keys."""
+    keys = pd.concat(pieces, ignore_index=True)
     table = keys.assign(**metadata)[[*metadata, *keys]].assign(weight=weights.double().cpu().numpy())
     table[[f"logit_{name}" for name in classes]] = out.instance_logits.double().cpu().numpy()
     return table.sort_values([SITE, OBJECT])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import weakref
 from functools import reduce
 
 import pytest
@@ -12,6 +13,8 @@ from omegaconf import OmegaConf
 
 from cellpheno.components import build
 from cellpheno.config import CONF
+from cellpheno.models.encoders import Features
+from cellpheno.models.mil import MILClassifier
 from cellpheno.models.segments import bag_sum, merge
 
 D = 3  # features, or classes
@@ -325,3 +328,38 @@ def test_a_bag_that_no_piece_holds_is_refused(option):
 def test_attention_between_instances_refuses_pieces(option):
     with pytest.raises(TypeError, match="attends between the instances of a bag; give it whole bags"):
         make(option).collect(torch.ones(2, D), alone(2), 1)
+
+
+def classifier(option, dtype=torch.float32):
+    return MILClassifier(Features(D), make(option), ["a", "b", "c"]).to(dtype).eval()
+
+
+@each_option
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_a_classifier_says_of_pieces_what_it_says_of_the_whole(option, dtype, tolerance):
+    model, values = classifier(option, dtype), batch([5000], seed=9)[0].to(dtype)
+    with torch.inference_mode():
+        whole = model.classify(values, alone(5000), 1)
+        weights = model.weights(values, whole, alone(5000))
+        out, shares = model.classify_pieces(values.split(997))
+        once, own = model.classify_pieces([values])
+    torch.testing.assert_close(out.logits, whole.logits, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(out.instance_logits, whole.instance_logits, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(shares, weights, atol=tolerance / 5000, rtol=tolerance)
+    assert torch.equal(once.logits, whole.logits)
+    assert torch.equal(own, weights)
+
+
+@each_option
+def test_a_classifier_keeps_no_features_of_a_bag_in_pieces(option):
+    alive = []
+
+    def piece(_):
+        assert option in NOT_IN_PIECES or not any(past() is not None for past in alive)
+        features = torch.ones(4, D)
+        alive.append(weakref.ref(features))
+        return features
+
+    with torch.inference_mode():
+        out, weights = classifier(option).classify_pieces(map(piece, range(6)))
+    assert (len(alive), len(weights), len(out.instance_logits)) == (6, 24, 24)

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,6 +32,26 @@ def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
             bag = torch.zeros(len(pixels), dtype=torch.long)
             weights = model.model.weights(model.model.embed(instances_in), out, bag)
         assert cells["weight"].to_numpy() == pytest.approx(weights.numpy(), abs=1e-5)
+
+
+def test_a_well_larger_than_memory_is_predicted_in_pieces(model, plate, recipe, monkeypatch):
+    wells, alive, most = plate.iloc[:2], [], []
+    whole, cells = predict_wells(*model, wells, limits=recipe.limits)
+    embed = model.model.embed
+
+    def counted(pixels):
+        features = embed(pixels)
+        alive.append(weakref.ref(features))
+        most.append(sum(len(past()) for past in alive if past() is not None))
+        return features
+
+    monkeypatch.setattr(model.model, "piece", 5)
+    monkeypatch.setattr(model.model, "embed", counted)
+    pieces, parts = predict_wells(*model, wells, limits=recipe.limits)
+    assert len(most) == sum(-(-n_crops(path) // 5) for path in wells["place"])
+    assert max(most) == 5  # features of one piece are in memory, never two
+    for found, wanted in ((pieces, whole), (parts, cells)):
+        pd.testing.assert_frame_equal(found, wanted, check_exact=False, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_said_of_a_well_depends_on_no_other_well(model, plate, recipe):
