@@ -130,20 +130,21 @@ def choose(
     Returns
     -------
     DataFrame, a row a configuration
-        ``configuration, settings, n_inner, inner_score`` (nan: not scored), ``chosen``, ``note``. Of equal scores the
-        earlier configuration is chosen.
+        ``configuration, settings, n_inner, inner_score`` (nan: not scored, never chosen before one that is),
+        ``chosen``, ``note``. Of equal scores the earlier configuration is chosen.
     """
     grid = configurations(baseline)
     values, note = np.full(len(grid), np.nan), why_none
     if len(inner) and len(grid) > 1:
-        rest = train.drop(index=inner.index)
-        try:
-            for i in range(len(grid)):
+        rest, faults = train.drop(index=inner.index), list[str]()
+        for i in range(len(grid)):
+            try:
                 logits = baseline(rest, inner, classes=classes, configuration=i, **options)
                 values[i] = inner_score(logits, inner[LABEL], classes, bool(options.get("multilabel", False)))
-        except InputError as error:  # a class whose wells left without features
-            values[:], note = np.nan, "; ".join(error.faults)
-    best = 0 if np.isnan(values).any() else int(values.argmax())
+            except InputError as error:  # a class whose wells left without features, a training that diverged
+                faults += error.faults
+        note = "; ".join(dict.fromkeys(faults))
+    best = 0 if np.isnan(values).all() else int(np.nanargmax(values))
     settings = [", ".join(f"{key}={value}" for key, value in entry.items()) or "as configured" for entry in grid]
     about = {"configuration": range(len(grid)), "settings": settings, "n_inner": len(inner), "inner_score": values}
     return pd.DataFrame({**about, "chosen": [i == best for i in range(len(grid))], "note": note})

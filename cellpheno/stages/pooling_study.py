@@ -205,4 +205,7 @@ def gather_units(units: Sequence[Path], path: Path, *, order: Sequence[str], n_c
     )
     with commit_file(path.with_suffix(".svg")) as temporary:
         write_svg(figure, temporary)
-    return Result("done", [*tables, path.with_suffix(".svg")])
+    lost = table[table[list(metrics)].isna().any(axis=1)]
+    names = [f"{row.pooling} at {row.fraction:g}, seed {row.seed}" for row in lost.itertuples()]
+    messages = [f"the training diverged and is in no mean: {', '.join(names)}"] if names else []
+    return Result("warned" if messages else "done", [*tables, path.with_suffix(".svg")], messages)

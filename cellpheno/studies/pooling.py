@@ -243,7 +243,7 @@ def study_unit(
     -------
     dict
         macro_auroc, balanced_accuracy, log_loss, the same with ``_larger``, learning_rate, and inner_auroc_<rate> of
-        each rate.
+        each rate; nan where a training diverged, a rate that is never chosen before others.
     """
     position = list(classes).index(control)
 
@@ -270,7 +270,11 @@ def study_unit(
         found: dict[str, float] = {}
         for suffix, size in sizes.items():
             held = composed(on, f"{stage} test", size)
-            overall = score(bag_logits(network, on, held), held.label, np.ones((1, len(held.label)))).overall
+            logits = bag_logits(network, on, held)
+            if not np.isfinite(logits).all():  # the training diverged: that is no score
+                found |= {name + suffix: np.nan for name in MEASURES}
+                continue
+            overall = score(logits, held.label, np.ones((1, len(held.label)))).overall
             found |= {name + suffix: float(overall[name][0]) for name in MEASURES}
         return found
 
@@ -299,7 +303,8 @@ def _dealt(
 
 
 def _goodness(scores: Mapping[str, float]) -> tuple[float, float]:
-    return scores["macro_auroc"], -scores["log_loss"]
+    diverged = np.isnan(scores["macro_auroc"])
+    return (-np.inf, -np.inf) if diverged else (scores["macro_auroc"], -scores["log_loss"])
 
 
 def over_seeds(table: pd.DataFrame, metric: str, level: float = 0.95) -> pd.DataFrame:
@@ -317,7 +322,8 @@ def over_seeds(table: pd.DataFrame, metric: str, level: float = 0.95) -> pd.Data
     Returns
     -------
     DataFrame
-        pooling, fraction, value, low, high, n; with one seed the interval is nan.
+        pooling, fraction, value, low, high, n; with one seed the interval is nan. Seeds without a value, whose training
+        diverged, are not counted in n.
 
     Examples
     --------
@@ -326,7 +332,7 @@ def over_seeds(table: pd.DataFrame, metric: str, level: float = 0.95) -> pd.Data
     [['mean', 0.5, 0.8, 0.552, 1.048, 3]]
     """
     groups = table.groupby(["pooling", "fraction"], sort=True)[metric]
-    value, n = groups.mean(), groups.size()
+    value, n = groups.mean(), groups.count()
     half = student.ppf((1 + level) / 2, n - 1) * groups.std() / np.sqrt(n)
     found = pd.DataFrame({"value": value, "low": value - half, "high": value + half, "n": n})
     return found.reset_index()

@@ -61,7 +61,7 @@ class BestEpoch(pl.Callback):
         metrics = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in _METRICS}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.history.append({"epoch": trainer.current_epoch, **metrics, "learning_rate": rate})
-        if not metrics["val_loss"] >= self.loss:  # nan: there is no validation
+        if metrics["val_loss"] < self.loss or "val_loss" not in trainer.callback_metrics:  # nan is never the best
             self.epoch, self.loss = trainer.current_epoch, metrics["val_loss"]
             self.weights = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         self._judge(trainer)
@@ -236,6 +236,8 @@ def fit_fold(
             raise Stopped("training was interrupted; what was trained so far stays") from error
         except MisconfigurationException as error:
             raise InputError(f"the trainer refuses its settings: {error}") from error
+    if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
+        raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
     network.load_state_dict(best.weights)
     labels = [*wells_train["label"], *wells_validation["label"]] if labels is None else list(labels)
     counts = membership(labels, classes, multilabel).sum(axis=0).tolist()

@@ -139,6 +139,14 @@ def test_interval_over_seeds_is_students():
     assert found[["value", "low", "high", "n"]].tolist() == pytest.approx([np.mean(values), low, high, 4])
 
 
+def test_a_training_that_diverged_is_no_score_and_is_not_counted(wells):
+    found = unit(wells, Mean, rates=[1e38])
+    assert np.isnan(found["macro_auroc"])
+    assert unit(wells, Mean, rates=[1e38, 0.02])["learning_rate"] == 0.02
+    table = pd.DataFrame({"pooling": "mean", "fraction": 0.5, "seed": [0, 1, 2], "auroc": [0.7, np.nan, 0.9]})
+    assert over_seeds(table, "auroc")[["value", "n"]].to_numpy().tolist() == [[pytest.approx(0.8), 2]]
+
+
 def test_the_picture_has_a_line_a_pooling():
     table = pd.DataFrame({"pooling": ["x", "x", "y", "y"], "fraction": [0.1, 1.0] * 2, "value": 0.8, "low": 0.7})
     figure = score_lines({"score": table.assign(high=0.9)}, order=["x", "y"], chance={"score": 0.5}, axis="cells")

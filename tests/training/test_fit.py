@@ -126,6 +126,24 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training():
     assert [row["learning_rate"] for row in best.history] == [0.1] * 7
 
 
+def test_an_epoch_whose_loss_is_not_a_number_is_never_the_best():
+    best, network = BestEpoch(), torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for epoch, loss in enumerate([float("nan"), 2.0, float("nan")]):
+        run = SimpleNamespace(current_epoch=epoch, optimizers=[optimizer], should_stop=False)
+        run.callback_metrics = {"val_loss": torch.tensor(loss)}
+        best.on_train_epoch_end(run, network)
+    assert (best.epoch, best.loss) == (1, 2.0)
+
+
+def test_a_training_that_diverges_is_refused(recipe, few, tmp_path):
+    train, validation = few
+    with pytest.raises(InputError, match="the training diverged"):
+        recipe.fit(train, validation, tmp_path, optimizer=partial(torch.optim.AdamW, lr=1e36))
+    with pytest.raises(InputError, match=r"lower optimizer\.lr"):
+        recipe.fit(train, validation.iloc[:0], tmp_path, optimizer=partial(torch.optim.AdamW, lr=1e36))
+
+
 @pytest.mark.full
 def test_bfloat16_learns_as_well(plate, recipe, trainer_of, tmp_path):
     train, validation, test = held_out(plate)
