@@ -212,6 +212,10 @@ class WellBags(Dataset[Bag]):
         instances = normalize(whole, row[PLATE], self.normalization, self.limits)
         return Bag(instances, self._label(i), {PLATE: row[PLATE], WELL: row[WELL]})
 
+    def forget(self) -> None:
+        """Give up the pixels that were kept: a trainer and its data refer to each other and may live on for long."""
+        self._kept.clear()
+
     def _pixels(self, place: str, part: slice) -> NDArray[Any]:
         if not self.keeps:
             return self.instances.pixels(place, part)

@@ -97,6 +97,12 @@ class PlateDataModule(pl.LightningDataModule):
             raise ValueError("there is no validation well; train with limit_val_batches=0")
         return self._loader(self.validation, BagOrder(self.validation.labels), 1, collate)
 
+    def forget(self) -> None:
+        """Give up the pixels that were kept in memory."""
+        for bags in (self.train, self.validation):
+            if bags is not None:
+                bags.forget()
+
     def state_dict(self) -> dict[str, int]:
         """The epoch after this one: workers read ahead before the trainer tells them where a resumed run stands."""
         return {"epoch": self.order.epoch + 1}

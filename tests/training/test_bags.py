@@ -192,6 +192,9 @@ def test_pixels_that_are_kept_are_read_once_and_are_the_same(plate, recipe):
             assert torch.equal(kept[epoch, i].instances, fresh[epoch, i].instances)
     assert kept.keeps
     assert Counted.read == 1 + len(kept)  # the size of one cell, then each well
+    kept.forget()
+    kept[0, 0]
+    assert Counted.read == 2 + len(kept)
     assert not WellBags(*bags, cells_per_bag=16, keep_mb=0.001).keeps
 
 
