@@ -97,8 +97,8 @@ class PlateDataModule(pl.LightningDataModule):
             raise ValueError("there is no validation well; train with limit_val_batches=0")
         return self._loader(self.validation, BagOrder(self.validation.labels), 1, collate)
 
-    def forget(self) -> None:
-        """Give up the pixels that were kept in memory."""
+    def teardown(self, stage: str) -> None:
+        """Give up the pixels that were kept in memory, when a training ends."""
         for bags in (self.train, self.validation):
             if bags is not None:
                 bags.forget()

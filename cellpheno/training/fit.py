@@ -236,8 +236,6 @@ def fit_fold(
             raise Stopped("training was interrupted; what was trained so far stays") from error
         except MisconfigurationException as error:
             raise InputError(f"the trainer refuses its settings: {error}") from error
-        finally:
-            bags.forget()
     if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
         raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
     network.load_state_dict(best.weights)

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from cellpheno.errors import InputError
 from cellpheno.models.mil import MILClassifier
 from cellpheno.models.pooling import NoisyAnd
+from cellpheno.training.bags import WellBags
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.fit import BestEpoch, class_weights
 from cellpheno.training.predict import predict_wells
@@ -186,3 +187,19 @@ def test_a_training_starts_from_another_models_encoder_and_frozen_layers_stay(re
     assert all(kept for name, kept in same.items() if name.startswith("encoder."))
     assert not same["head.weight"]
     assert load_model(folder).card["training"]["start"] == load_model(trained).card["weights_sha256"]
+
+
+def test_a_finished_training_keeps_no_pixels(recipe, few, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(WellBags, "__init__", remembering(WellBags.__init__, made))
+    recipe.fit(*few, tmp_path)
+    assert len(made) == 2
+    assert all(bags.keeps and not bags._kept for bags in made)
+
+
+def remembering(start, made):
+    def begin(self, *args, **options):
+        start(self, *args, **options)
+        made.append(self)
+
+    return begin
