@@ -113,11 +113,19 @@ def _drop_unchosen(several: Any) -> None:
     if not isinstance(several, DictConfig) or several._is_none() or several._is_missing() or "_target_" in several:
         return
     nodes = {name: several._get_node(name) for name in several}
-    chosen = [name for name, node in nodes.items() if isinstance(node, DictConfig) and "_target_" in node]
+    chosen = [name for name, node in nodes.items() if _is_option(node)]
     with open_dict(several):
         for name in nodes if chosen else []:
             if name not in chosen:
                 del several[name]
+
+
+def _is_option(node: Any) -> bool:
+    """Whether an option of a group stands here: a component, or (a contestant) several of them by name."""
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return False
+    below = [node._get_node(name) for name in node]
+    return "_target_" in node or any(isinstance(part, DictConfig) and "_target_" in part for part in below)
 
 
 def _known(step: str, whole: DictConfig, names: Iterable[str]) -> list[str]:

@@ -134,3 +134,10 @@ def test_settings_of_options_that_were_not_chosen_do_not_stay():
     config = load_config("run", "experiment=bbbc013", "split=[by_well]", "folder=raw")
     assert list(config.split) == ["by_well"]
     assert config.split.by_well.n_folds == 4
+
+
+def test_settings_of_contestants_that_were_not_chosen_do_not_stay():
+    whole = load_config("run", "experiment=bbbc021_contest", "folder=raw")
+    assert whole.contestants.fields.data.patch_px == 128
+    config = load_config("run", "experiment=bbbc021_contest", "contestants=[linear_probe]", "folder=raw")
+    assert list(config.contestants) == ["linear_probe"]
