@@ -4,8 +4,6 @@
 import math
 from typing import NamedTuple
 
-from cellpheno.report.palette import CONTESTANT_STYLES
-
 
 class Metric(NamedTuple):
     """A score in words."""
@@ -90,7 +88,7 @@ def contestant_label(name: str) -> str:
     >>> contestant_label("mil"), contestant_label("cell_count")
     ('MIL', 'cell count')
     """
-    return "MIL" if name == "mil" else name.replace("_", " ") if name in CONTESTANT_STYLES else name
+    return "MIL" if name == "mil" else name.replace("_", " ")
 
 
 def quoted_label(name: str) -> str:
