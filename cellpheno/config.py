@@ -98,8 +98,9 @@ def _own_keys(step: str, whole: DictConfig) -> DictConfig:
     """The keys that the step's function names, with what they refer to filled in."""
     config = whole.copy()
     OmegaConf.resolve(config)
+    groups = config_groups()
     for key in config:
-        _drop_unchosen(config._get_node(key))
+        _drop_unchosen(config._get_node(key), groups.get(str(key), ()))
     names = parameters(step)
     return (
         config
@@ -108,15 +109,18 @@ def _own_keys(step: str, whole: DictConfig) -> DictConfig:
     )
 
 
-def _drop_unchosen(several: Any) -> None:
-    """Drop what an experiment sets of options, such as splits, in whose place others were chosen."""
+def _drop_unchosen(several: Any, options: Sequence[str]) -> None:
+    """Drop what an experiment sets of options, such as splits, that were not chosen: no component stands there.
+
+    A contestant is several components by name; one of the user's own may be plain settings, and stays.
+    """
     if not isinstance(several, DictConfig) or several._is_none() or several._is_missing() or "_target_" in several:
         return
     nodes = {name: several._get_node(name) for name in several}
-    chosen = [name for name, node in nodes.items() if _is_option(node)]
+    components = [name for name, node in nodes.items() if isinstance(node, DictConfig) and "_target_" in node]
     with open_dict(several):
-        for name in nodes if chosen else []:
-            if name not in chosen:
+        for name, node in nodes.items():
+            if name not in components and (components or name in options) and not _is_option(node):
                 del several[name]
 
 

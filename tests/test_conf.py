@@ -141,3 +141,4 @@ def test_settings_of_contestants_that_were_not_chosen_do_not_stay():
     assert whole.contestants.fields.data.patch_px == 128
     config = load_config("run", "experiment=bbbc021_contest", "contestants=[linear_probe]", "folder=raw")
     assert list(config.contestants) == ["linear_probe"]
+    assert not load_config("run", "experiment=bbbc021_contest", "contestants=[]", "folder=raw").contestants
