@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cellpheno.errors import InputError
-
 
 @dataclass(frozen=True)
 class PlatePercentiles:
@@ -104,7 +102,7 @@ class Unchanged:
 
     Raises
     ------
-    InputError
+    ValueError
         For whole numbers: pictures, whose grey levels no network takes as they are.
 
     Examples
@@ -119,7 +117,7 @@ class Unchanged:
     def limits(self, crops: NDArray[np.generic]) -> NDArray[np.float32]:
         """Limits (n, c, 2) of 0 and 1, between which nothing changes."""
         if crops.dtype.kind in "ui":
-            raise InputError(
+            raise ValueError(
                 f"normalization=none is for features, here are pictures of {crops.dtype}; give "
                 "normalization=plate_percentiles, fixed_range or per_crop"
             )

@@ -27,6 +27,7 @@ from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import grey_limits
 from cellpheno.stages.run_folder import TUNING, Splits, plan_run, split_groups
 from cellpheno.stages.wells import Classes, with_places
+from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.fit import fit_fold
@@ -146,7 +147,7 @@ def train(
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
-    check_sizes(wells, kind)
+    check_pixels(wells, kind, normalization())
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
@@ -184,16 +185,19 @@ def train(
     return engine("train", jobs, folder=output, root=output, **own)
 
 
-def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:
-    """Refuse plates whose crops differ in size, as where each took the size of its own cells."""
-    filled = wells[wells["n_instances"] > 0].drop_duplicates(PLATE) if instances.same_size else wells.iloc[:0]
-    sizes = {
-        plate: instances.pixels(place, slice(0, 1)).shape[-1]
-        for plate, place in zip(filled[PLATE], filled["place"], strict=True)
-    }
-    if len(set(sizes.values())) > 1:
+def check_pixels(wells: pd.DataFrame, instances: Instances, normalization: Normalization) -> None:
+    """Refuse plates whose crops differ in size, as where each took that of its own cells, and pixels that are none."""
+    filled = wells[wells["n_instances"] > 0].drop_duplicates(PLATE)
+    first = {plate: instances.pixels(place, slice(0, 1)) for plate, place in filled[[PLATE, "place"]].to_numpy()}
+    sizes = {plate: pixels.shape[-1] for plate, pixels in first.items()}
+    if instances.same_size and len(set(sizes.values())) > 1:
         told = ", ".join(f"{plate} {size}" for plate, size in sizes.items())
         raise InputError(f"crops differ in size (pixels): {told}; cut all plates alike: cellpheno crop crop_um=...")
+    try:
+        for pixels in first.values():
+            normalization.limits(pixels)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _check_network(

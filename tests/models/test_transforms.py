@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpheno.errors import InputError
 from cellpheno.models.transforms import PerCrop, PlatePercentiles, Unchanged, augment
 
 
@@ -108,5 +107,5 @@ def test_oblong_crops_cannot_be_rotated():
 
 
 def test_pictures_are_not_taken_for_features():
-    with pytest.raises(InputError, match="normalization=none is for features, here are pictures of uint16"):
+    with pytest.raises(ValueError, match="normalization=none is for features, here are pictures of uint16"):
         Unchanged().limits(np.zeros((2, 3, 8, 8), np.uint16))
