@@ -7,6 +7,7 @@ CellProfiler and pycytominer say so: `SITE` is the one place where the two words
 import re
 import string
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 PLATE = "Metadata_Plate"
@@ -187,6 +188,17 @@ class FeatureName(NamedTuple):
 
     def __str__(self) -> str:
         return "_".join(self)
+
+
+def fits(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name fits one of some patterns, such as ``Cells_Intensity_*``.
+
+    Examples
+    --------
+    >>> fits("Cells_AreaShape_Area", ["Nuclei_*", "*_Area"]), fits("cells_area", ["Cells_*"])
+    (True, False)
+    """
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def parse_feature(column: str) -> FeatureName:

@@ -9,7 +9,7 @@ entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
 from cellpheno.compare.scaled_features import chosen_columns, known_wells, scaled_features, with_profiles
 from cellpheno.compare.splits import LABEL
-from cellpheno.compare.strict_splits import UNSCORED, training_wells
+from cellpheno.compare.strict_splits import each_fold, training_wells
 from cellpheno.compare.tuning import COLUMNS, Baseline, choose, fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
@@ -282,7 +282,7 @@ def contest(
         for name, baseline in baselines.items():
             about: dict[str, Any] = {"contestant": name, "split": str(split), "multilabel": multilabel}
             of_new: list[NDArray[np.float64]] = []
-            for (repeat, fold), held in _each_fold(split_folds):
+            for (_, repeat, fold), held in each_fold(split_folds):
                 here = table.index.isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
                 model_seed = fold_seed(seed, str(split), repeat, fold)
                 train = table[training_wells(table, held) & ~spared & (table[LABEL] != "")]
@@ -308,14 +308,6 @@ def contest(
                 parts.append(prediction_rows(new, np.mean(of_new, axis=0), classes, role=NEW, **about))
     tuned = pd.concat(tried, ignore_index=True)[COLUMNS]
     return Contest(pd.concat(parts, ignore_index=True), tuned, importance_table(shown))
-
-
-def _each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
-    """Yield ((repeat, fold), held-out wells) of one split in order."""
-    folds = folds[folds["fold"] != UNSCORED]
-    numbers = folds[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
-    for repeat, fold in numbers.to_numpy(np.int64).tolist():
-        yield (repeat, fold), folds[(folds["repeat"] == repeat) & (folds["fold"] == fold)]
 
 
 def _check(

@@ -1,7 +1,6 @@
 """Features of wells as a matrix: chosen by name, selected, scaled and perhaps whitened as one table of wells says."""
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from cellpheno.compare.splits import LABEL
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import PLATE, WELL, fits
 from cellpheno.profiles.aggregate import COUNT
 from cellpheno.profiles.normalize import Scaling, apply_scaling
 from cellpheno.profiles.sphere import Sphering, apply_sphering
@@ -28,10 +27,10 @@ def chosen_columns(table: pd.DataFrame, columns: Sequence[str], without: Sequenc
     >>> chosen_columns(pd.DataFrame(columns=["Cells_A", "Cells_B", "label"]), ["Cells_*"], ["*_B"])
     ['Cells_A']
     """
-    if unmatched := [p for p in columns if not any(fnmatchcase(str(c), p) for c in table.columns)]:
+    if unmatched := [p for p in columns if not any(fits(str(c), [p]) for c in table.columns)]:
         way = "; cellpheno image_statistics makes them" if any(p.startswith("Image_") for p in unmatched) else ""
         raise InputError(f"columns {unmatched} match nothing in the well table of {table.shape[1]} columns{way}")
-    return [str(c) for c in table.columns if _fits(str(c), columns) and not _fits(str(c), without)]
+    return [str(c) for c in table.columns if fits(str(c), columns) and not fits(str(c), without)]
 
 
 def known_wells(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -91,7 +90,3 @@ def with_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
     own = table[[c for c in (PLATE, WELL, LABEL) if c in table]].reset_index(drop=True)
     merged = own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)
     return merged.assign(**{COUNT: np.nan})
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)

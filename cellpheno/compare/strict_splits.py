@@ -5,7 +5,8 @@ training well may share no value with a held-out well; ``note`` says why a well 
 verdict on it and no score counts it, though it may teach.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -188,6 +189,21 @@ def random_cells(
         fold[dealt] = np.arange(len(rows)) % n_folds
         tables.append(fold_table(rows, fold, split if split.startswith(LEAKY) else LEAKY + split, repeat))
     return pd.concat(tables, ignore_index=True)
+
+
+def each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[str, int, int], pd.DataFrame]]:
+    """Yield ((split, repeat, fold), rows that it holds out) in order; what a split cannot score is no fold.
+
+    Examples
+    --------
+    >>> folds = pd.DataFrame({"split": "s", "repeat": 0, "fold": [1, 0, UNSCORED], "Metadata_Well": ["A1", "A2", "A3"]})
+    >>> [(place, held["Metadata_Well"].tolist()) for place, held in each_fold(folds)]
+    [(('s', 0, 0), ['A2']), (('s', 0, 1), ['A1'])]
+    """
+    places: Any
+    for places, held in folds[folds["fold"] != UNSCORED].groupby(["split", "repeat", "fold"], sort=True):
+        split, repeat, fold = places
+        yield (str(split), int(repeat), int(fold)), held
 
 
 def training_wells(wells: pd.DataFrame, held: pd.DataFrame) -> NDArray[np.bool_]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ import pyarrow.parquet
 
 from cellpheno.batch.ledger import USABLE, read_record, well_status
 from cellpheno.errors import InputError
-from cellpheno.names import ACQUISITION, OBJECT, PLATE, SITE, WELL
+from cellpheno.names import ACQUISITION, OBJECT, PLATE, SITE, WELL, fits
 from cellpheno.plates.commit import commit_file
 from cellpheno.plates.plate import Plate
 from cellpheno.stages.well_steps import chosen_wells
@@ -90,9 +89,9 @@ def read_cells(plate: Plate, columns: Sequence[str] | None = None, wells: Sequen
     paths = _paths(plate, wells)
     known = pyarrow.parquet.read_schema(paths[0]).names
     wanted = ["Metadata_*", *(["*"] if columns is None else columns)]
-    if unknown := [pattern for pattern in wanted if not any(fnmatchcase(name, pattern) for name in known)]:
+    if unknown := [pattern for pattern in wanted if not any(fits(name, [pattern]) for name in known)]:
         raise InputError(f"columns {unknown} match none of the {len(known)} columns of {paths[0]}")
-    chosen = [name for name in known if any(fnmatchcase(name, pattern) for pattern in wanted)]
+    chosen = [name for name in known if fits(name, wanted)]
     parts = [pyarrow.parquet.read_table(path, columns=chosen) for path in paths]  # a data set would keep every footer
     table: pd.DataFrame = pa.concat_tables(parts).to_pandas()
     return table

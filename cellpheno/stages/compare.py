@@ -140,8 +140,10 @@ def compare(
         elsewhere=elsewhere_hashes(baselines),
         match=match,
     )
-    settings = {"tuning": tuning, "groups": split_groups(split), "aggregation": list(aggregation), "seed": seed}
-    settings["wells_per_class"] = wells_per_class
+    settings = {
+        **{"tuning": tuning, "groups": split_groups(split), "wells_per_class": wells_per_class},
+        **{"aggregation": list(aggregation), "seed": seed},
+    }
     work = functools.partial(
         _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by,
         asked=asked,

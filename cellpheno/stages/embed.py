@@ -23,7 +23,7 @@ from cellpheno.images.crops import write_crops
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.plates.plate import Plate, open_plate
-from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.facts import as_lists, grey_limits
 from cellpheno.stages.well_steps import do_wells, records_after
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
@@ -139,7 +139,7 @@ def _key(inputs: Sequence[str], source: Source, limits: Mapping[str, NDArray[np.
     return make_key(
         "embed",
         inputs=inputs,
-        limits={plate: values.tolist() for plate, values in limits.items()},
+        limits=as_lists(limits),
         threads=threads,
         **source.about,
     )

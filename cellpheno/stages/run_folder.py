@@ -92,6 +92,22 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         raise InputError(*faults)
 
 
+def fold_name(split: str, repeat: int, fold: int) -> str:
+    """Name of a fold, and of its model's folder.
+
+    Examples
+    --------
+    >>> fold_name("by_well", 0, 2)
+    'by_well/repeat0_fold2'
+    """
+    return f"{split}/repeat{repeat}_fold{fold}"
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Files of a trained model; what a logger wrote beside it is no result."""
+    return [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
+
+
 def fold_of(model: Path, models: Path) -> dict[str, Any]:
     """Split, repeat and fold of a trained model, as its folder says.
 

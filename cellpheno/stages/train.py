@@ -15,7 +15,7 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.splits import inner_split
-from cellpheno.compare.strict_splits import UNSCORED, training_wells
+from cellpheno.compare.strict_splits import each_fold, training_wells
 from cellpheno.compare.tuning import choose, fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
@@ -24,10 +24,9 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file, commit_folder
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
-from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import TUNING, Splits, plan_run, split_groups
+from cellpheno.stages.facts import as_arrays, as_lists, first_pixels, grey_limits
+from cellpheno.stages.run_folder import TUNING, Splits, fold_name, model_files, plan_run, split_groups
 from cellpheno.stages.wells import Classes, with_places
-from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.fit import fit_fold
@@ -147,7 +146,7 @@ def train(
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
-    check_pixels(wells, kind, normalization())
+    check_sizes(wells, kind)
     start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
@@ -161,7 +160,7 @@ def train(
         channels=channels,
         pixel_size_um=pixel_size_um,
         normalization=normalization,
-        limits={plate: values.tolist() for plate, values in grey_limits(wells, normalization(), kind).items()},
+        limits=as_lists(grey_limits(wells, normalization(), kind)),
         instances=kind,
         components=components,
         multilabel=plan.multilabel,
@@ -174,30 +173,22 @@ def train(
     labelled = wells[(wells["label"] != "") & ~spared]
     groups = split_groups(split)
     jobs = []
-    for name, held in _folds(plan.folds):
-        place = (str(held["split"].iloc[0]), int(held["repeat"].iloc[0]), int(held["fold"].iloc[0]))
+    for place, held in each_fold(plan.folds):
         choice = fold_seed(seed, *place)
         training = fewer_wells(labelled[training_wells(labelled, held)], wells_per_class, choice)
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
         fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
-        jobs.append(_job(fold, training, name, output, seed, start_hash))
+        jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))
     own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
     return engine("train", jobs, folder=output, root=output, **own)
 
 
-def check_pixels(wells: pd.DataFrame, instances: Instances, normalization: Normalization) -> None:
-    """Refuse plates whose crops differ in size, as where each took that of its own cells, and pixels that are none."""
-    filled = wells[wells["n_instances"] > 0].drop_duplicates(PLATE)
-    first = {plate: instances.pixels(place, slice(0, 1)) for plate, place in filled[[PLATE, "place"]].to_numpy()}
-    sizes = {plate: pixels.shape[-1] for plate, pixels in first.items()}
+def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:
+    """Refuse plates whose crops differ in size, as where each took that of its own cells."""
+    sizes = {plate: pixels.shape[-1] for plate, pixels in first_pixels(wells, instances).items()}
     if instances.same_size and len(set(sizes.values())) > 1:
         told = ", ".join(f"{plate} {size}" for plate, size in sizes.items())
         raise InputError(f"crops differ in size (pixels): {told}; cut all plates alike: cellpheno crop crop_um=...")
-    try:
-        for pixels in first.values():
-            normalization.limits(pixels)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _check_network(
@@ -220,12 +211,6 @@ def _check_network(
     except (ModuleNotFoundError, RuntimeError, ValueError) as error:
         raise InputError(str(error)) from error
     return str(trained.card["weights_sha256"])
-
-
-def _folds(folds: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Name and held-out wells of each fold, such as ``by_well/repeat0_fold2``."""
-    groups = folds[folds["fold"] != UNSCORED].groupby(["split", "repeat", "fold"], sort=True)
-    return [(f"{split}/repeat{repeat}_fold{fold}", held) for (split, repeat, fold), held in groups]
 
 
 def _same_optics(plates: Sequence[Path], instances: Instances) -> Optics:
@@ -274,19 +259,20 @@ def train_fold(
     """Train the model of one fold; wells without cells teach nothing and are left out."""
     labels = training["label"].tolist()
     filled = training[training["n_instances"] > 0].reset_index(drop=True)
-    about: dict[str, Any] = {"multilabel": settings["multilabel"]}
+    multilabel = settings["multilabel"]
     fraction = tuning if len(configurations) > 1 else 0
-    inner, why_none = inner_wells(filled, fraction, choice_seed, group, settings["multilabel"])
+    inner, why_none = inner_wells(filled, fraction, choice_seed, group, multilabel)
     network = functools.partial(_scored_by_network, grid=configurations, components=components, settings=settings)
-    tried = choose(network, filled, inner, why_none, settings["classes"], **about)
+    tried = choose(network, filled, inner, why_none, settings["classes"], multilabel=multilabel)
     chosen = configured(components, configurations[int(tried["chosen"].to_numpy().argmax())])
     with commit_folder(folder) as temporary:
         _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
         with commit_file(temporary / TUNING) as path:
             tried.to_csv(path, index=False)
     resume.unlink(missing_ok=True)
-    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
-    return Result("done", files, (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())})
+    return Result(
+        "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}
+    )
 
 
 def _scored_by_network(
@@ -304,9 +290,8 @@ def _scored_by_network(
     chosen = {**configured(components, grid[configuration]), "logger": None}
     with tempfile.TemporaryDirectory() as folder:
         _fit(train, Path(folder), chosen, labels=train["label"].tolist(), **settings)
-        model, card = load_model(Path(folder))
-        limits = {plate: np.array(values, np.float32) for plate, values in settings["limits"].items()}
-        found, _ = predict_wells(model, card, test, limits=limits, threads=settings["threads"])
+        limits, threads = as_arrays(settings["limits"]), settings["threads"]
+        found, _ = predict_wells(*load_model(Path(folder)), test, limits=limits, threads=threads)
     return found[[f"logit_{name}" for name in classes]].to_numpy(np.float64)
 
 
@@ -336,7 +321,7 @@ def _fit(
         classes=classes,
         channels=channels,
         pixel_size_um=pixel_size_um,
-        limits={plate: np.array(values, np.float32) for plate, values in limits.items()},
+        limits=as_arrays(limits),
         normalization=normalization(),
         instances=instances,
         folder=folder,

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
+from cellpheno.compare.strict_splits import each_fold
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import start_from
 from cellpheno.models.mil import build_classifier
@@ -21,9 +21,9 @@ from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
-from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
-from cellpheno.stages.run_folder import Splits, write_parquet
+from cellpheno.stages.run_folder import Splits, fold_name, model_files, write_parquet
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import load_model
@@ -138,14 +138,14 @@ def train_cells(
         channels=found.channels,
         pixel_size_um=found.pixel_size_um,
         normalization=normalization,
-        limits={plate: values.tolist() for plate, values in limits.items()},
+        limits=as_lists(limits),
         components=parts,
         apart=apart,
         validation=validation,
         threads=threads,
     )
     cells = cells.assign(input=input_hashes_of(cells))
-    jobs = [_job(work, cells, held, output, seed, start_hash) for _, held in _folds(folds)]
+    jobs = [_job(work, cells, place, held, output, seed, start_hash) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs)
     if outcome.bugs:
@@ -207,21 +207,16 @@ def check_parts(
     return str(trained.card["weights_sha256"])
 
 
-def _folds(folds: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
-    return list(folds.groupby(["split", "repeat", "fold"], sort=True))
-
-
 def _job(
     work: "functools.partial[Result]",
     cells: pd.DataFrame,
+    place: tuple[str, int, int],
     held: pd.DataFrame,
     output: Path,
     seed: int,
     start_hash: str | None,
 ) -> Job:
-    place = {name: held[name].iloc[0] for name in ("split", "repeat", "fold")}
-    place = {"split": str(place["split"]), "repeat": int(place["repeat"]), "fold": int(place["fold"])}
-    name = f"{place['split']}/repeat{place['repeat']}_fold{place['fold']}"
+    name = fold_name(*place)
     keys = list(CELL_KEYS)
     out = pd.MultiIndex.from_frame(cells[keys]).isin(pd.MultiIndex.from_frame(held[keys]))
     training, tested = cells[~out].reset_index(drop=True), cells[out].reset_index(drop=True)
@@ -231,7 +226,8 @@ def _job(
     unit = "train_cells-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     places["table"] = _table(output, unit)
-    return Job(unit, key, functools.partial(work, training, tested, place, **places, seed=fold_seed))
+    about = dict(zip(("split", "repeat", "fold"), place, strict=True))
+    return Job(unit, key, functools.partial(work, training, tested, about, **places, seed=fold_seed))
 
 
 def _table(output: Path, unit: str) -> Path:
@@ -266,7 +262,7 @@ def train_cell_fold(
     if lost := sorted(set(classes) - set(training["label"])):
         raise InputError(f"split {where}: no training cell of class {', '.join(lost)} is left")
     chosen = set_aside(training, validation, seed, apart) if validation else training.iloc[:0]
-    levels = {plate: np.array(values, np.float32) for plate, values in limits.items()}
+    levels = as_arrays(limits)
     with commit_folder(folder) as temporary:
         fit_fold(
             training.drop(index=chosen.index),
@@ -287,9 +283,8 @@ def train_cell_fold(
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place)
     write_parquet(rows.join(held[_others(held)]), table)
     resume.unlink(missing_ok=True)
-    files = [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
     facts = {"n_cells": len(training), "n_held_out": len(held), "n_dropped": int(together.sum())}
-    return Result("done", [*files, table], (), facts)
+    return Result("done", [*model_files(folder), table], (), facts)
 
 
 def _others(cells: pd.DataFrame) -> list[str]:

@@ -13,6 +13,7 @@ from cellpheno.batch.keys import make_key
 from cellpheno.plates.commit import commit_folder
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.cell_folds import set_aside
+from cellpheno.stages.facts import as_lists
 from cellpheno.stages.labelled_cells import key_rows
 from cellpheno.stages.run_folder import write_csv
 from cellpheno.studies.transfer import Unit, draw_examples, train_unit
@@ -26,7 +27,7 @@ def study_key(work: "functools.partial[Any]") -> dict[str, Any]:
     places = ("folder", "output", "pool", "held", "start", "arms", "about")
     left = {name: value for name, value in work.keywords.items() if name not in places}
     about = dict(work.keywords["about"])
-    limits = {plate: values.tolist() for plate, values in about.pop("limits").items()}
+    limits = as_lists(about.pop("limits"))
     normalization = about.pop("normalization")
     knobs = {"kind": type(normalization).__name__, **vars(normalization)}
     return {**left, **about, "limits": limits, "normalization": knobs}

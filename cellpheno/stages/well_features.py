@@ -3,14 +3,13 @@
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import PLATE, WELL, fits
 from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import COUNT, aggregate
 from cellpheno.profiles.elsewhere import profile_files, unmatched
@@ -46,7 +45,7 @@ def needed_columns(baselines: Baselines, columns: Sequence[str]) -> list[str]:
         parameter = inspect.signature(baseline).parameters.get("columns")
         if parameter is not None and name not in elsewhere(baselines):
             patterns += parameter.default
-    return [c for c in columns if c not in (PLATE, WELL) and any(fnmatchcase(c, pattern) for pattern in patterns)]
+    return [c for c in columns if c not in (PLATE, WELL) and fits(c, patterns)]
 
 
 def lacking_messages(wells: pd.DataFrame, features: pd.DataFrame, baselines: Baselines) -> list[str]:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops
-from cellpheno.names import OBJECT, SITE, is_feature
+from cellpheno.names import OBJECT, SITE, fits, is_feature
 from cellpheno.plates.plate import Plate
 from cellpheno.seeds import derived_seed
 from cellpheno.training.instances import Cells, Optics, Place
@@ -64,18 +63,14 @@ class Measured(Cells):
         first = next(iter(sorted((plate.folder / "cells").glob("*.parquet"))), None)
         if first is None:
             raise InputError(f"{plate.folder}/cells holds no features; run: cellpheno measure plate={plate.path}")
-        names = self._names(pq.read_schema(first).names)
+        names = _features(pq.read_schema(first).names, self.columns, self.without)
         if not names:
             raise InputError(f"{first}: no feature fits instances.columns={list(self.columns)}")
         return tuple(names), None
 
-    def _names(self, columns: Sequence[str]) -> list[str]:
-        fits = [name for name in columns if is_feature(name) and _any(name, self.columns)]
-        return [name for name in fits if not _any(name, self.without)]
-
     def _table(self, place: Place) -> _Table:
         path = Path(place)
-        return _read(path, path.stat().st_mtime_ns, tuple(self._names(pq.read_schema(path).names)))
+        return _read(path, path.stat().st_mtime_ns, tuple(self.columns), tuple(self.without))
 
     def count(self, place: Place) -> int:
         """Count the cells."""
@@ -96,13 +91,14 @@ class Measured(Cells):
         return self.pixels(place, slice(0, 64))
 
 
-def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _features(columns: Sequence[str], wanted: Sequence[str], without: Sequence[str]) -> list[str]:
+    return [name for name in columns if is_feature(name) and fits(name, wanted) and not fits(name, without)]
 
 
 @functools.lru_cache(maxsize=512)  # wells; a bag an epoch comes from each
-def _read(path: Path, changed: int, names: tuple[str, ...]) -> _Table:
+def _read(path: Path, changed: int, columns: tuple[str, ...], without: tuple[str, ...]) -> _Table:
+    names = _features(pq.read_schema(path).names, columns, without)
     table = pd.read_parquet(path, columns=[SITE, OBJECT, *names])
     order = np.random.default_rng(derived_seed(0, path.stem)).permutation(len(table))  # a bag is a part of a well
     keys = (table[key].to_numpy(np.int32)[order] for key in (SITE, OBJECT))
-    return _Table(table[list(names)].to_numpy(np.float32)[order], *keys)
+    return _Table(table[names].to_numpy(np.float32)[order], *keys)

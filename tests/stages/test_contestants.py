@@ -9,8 +9,9 @@ import pytest
 from cellpheno.compare.tuning import fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, write_crops
-from cellpheno.models.transforms import FixedRange, Unchanged
-from cellpheno.stages.train import check_pixels
+from cellpheno.models.transforms import Unchanged
+from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.train import check_sizes
 from cellpheno.stages.wells import usable, well_table
 from cellpheno.training.instances import Cells
 from tests.conftest import Screen
@@ -115,6 +116,6 @@ def test_plates_whose_crops_differ_in_size_are_refused_by_name(tmp_path):
     wells = pd.DataFrame({"Metadata_Plate": ["P1", "P2"], "n_instances": 1})
     wells["place"] = [str(tmp_path / f"{plate}.zarr") for plate in wells["Metadata_Plate"]]
     with pytest.raises(InputError, match=r"crops differ in size \(pixels\): P1 8, P2 12; cut all plates alike"):
-        check_pixels(wells, Cells(), FixedRange())
+        check_sizes(wells, Cells())
     with pytest.raises(InputError, match="normalization=none is for features, here are pictures of uint16"):
-        check_pixels(wells[:1], Cells(), Unchanged())
+        grey_limits(wells, Unchanged(), Cells())
