@@ -110,11 +110,9 @@ def read_run(folder: Path | str) -> Run:
     if faults:
         raise InputError(*faults)
     splits = {split: i for i, split in enumerate(tables.get("folds", tables["predictions"])["split"].unique())}
-    for name in tables.keys() - {
-        "wells",
-        "messages",
-    }:  # all sections follow the order in which the splits were asked for
-        tables[name] = tables[name].sort_values("split", key=lambda names: names.map(splits), kind="stable")
+    for name, table in tables.items():  # all sections follow the order in which the splits were asked for
+        if "split" in table:
+            tables[name] = table.sort_values("split", key=lambda names: names.map(splits), kind="stable")
     kinds = read_table(folder / "classes.csv") if (folder / "classes.csv").is_file() else None
     models = sorted((folder / "models").glob("*/*/"))
     histories: dict[str, dict[str, pd.DataFrame]] = {}

@@ -214,8 +214,8 @@ def learning_curves(run: Run) -> list[dict[str, Any]]:
             words = metric(str(name))
             if words.better != "higher":  # the axis goes from 0 to 1
                 continue
-            points = rows.rename(columns={"wells_per_class": "n_wells", "value": "mean"}).drop(columns="n")
-            points = points.rename(columns={"n_wells": "n"}).assign(arm=rows["contestant"].map(contestant_label))
+            points = rows.drop(columns="n").rename(columns={"wells_per_class": "n", "value": "mean"})
+            points = points.assign(arm=rows["contestant"].map(contestant_label))
             figure = learning_curve(
                 points,
                 named,
