@@ -6,6 +6,10 @@ Of each stratum of m units, m - 1 are drawn with replacement and weighted m / (m
 variance (Rao, Wu 1988, doi:10.1080/01621459.1988.10478591). Strata are the classes, or for larger units and for wells
 of several classes the sets of classes that a unit holds; sets that one unit alone holds are one stratum together.
 Few units widen intervals by Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+
+Contestants of a cross-validation learned from training wells that the folds share, and how lucky these were no draw of
+held-out wells can know (Bengio, Grandvalet 2004, JMLR 5, 1089). Hence differences have the error of the draws times
+sqrt(1 + K / (K - 1)) over K folds (`fold_spread`).
 """
 
 import zlib
@@ -36,6 +40,7 @@ class Contest(NamedTuple):
     unit: Ints  # (n,) index of the resampled unit
     classes: list[str]  # K of them, without junk
     n_junk: int  # wells left out, since their class is junk
+    n_folds: int = 1  # of one repeat; 1: all wells were predicted by the same models
 
 
 class Resamples(NamedTuple):
@@ -48,6 +53,7 @@ class Resamples(NamedTuple):
     rest: Floats  # (K,) units, or of larger units their classes, that are other than the class
     degrees: int  # degrees of freedom
     note: str
+    spread: float = 1.0  # errors of a difference over those of the draws
 
 
 def contests(
@@ -90,7 +96,8 @@ def contests(
             unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
         held = membership(first["true"], answers, multilabel)  # (n, K)
         truth = held if multilabel else held.argmax(axis=1)
-        found.append(Contest(str(split), truth, logits, unit_of, answers, int(n_junk.get(split, 0))))
+        n_folds = int(rows[rows["split"] == split].groupby("repeat")["fold"].nunique().max())
+        found.append(Contest(str(split), truth, logits, unit_of, answers, int(n_junk.get(split, 0)), n_folds))
     return found
 
 
@@ -128,7 +135,27 @@ def resample(contest: Contest, unit: str, n_bootstrap: int, seed: int) -> Resamp
     per_class = np.array([sum(k in classes for classes in held) for k in range(n_classes)], dtype=np.float64)
     rest = len(units) - per_class if contest.truth.ndim == 2 else per_class.sum() - per_class
     wells = positive.sum(axis=0).astype(np.float64)
-    return Resamples(weights, len(units), per_class, wells, rest, len(units) - len(strata), note)
+    degrees, spread = len(units) - len(strata), fold_spread(contest.n_folds)
+    return Resamples(weights, len(units), per_class, wells, rest, degrees, note, spread)
+
+
+def fold_spread(n_folds: int) -> float:
+    """Error of a difference after a cross-validation, over that of the same wells predicted by one model each.
+
+    After Nadeau and Bengio (2003, doi:10.1023/A:1024068626366): the variance of the mean over K folds is not 1 / K of
+    that between folds but 1 / K + n_test / n_train, where n_test / n_train is 1 / (K - 1).
+
+    Parameters
+    ----------
+    n_folds : int
+        Folds of one repeat; 1 where all wells were predicted by one model, of which alone is spoken then.
+
+    Examples
+    --------
+    >>> fold_spread(5), fold_spread(1)
+    (1.5, 1.0)
+    """
+    return float(np.sqrt(1 + n_folds / (n_folds - 1))) if n_folds > 1 else 1.0
 
 
 def no_interval(draws: Floats, resamples: Resamples) -> str:
@@ -144,6 +171,7 @@ def difference_interval(values: Floats, resamples: Resamples, confidence: float)
 
     Over larger units than wells it is Student's t on the standard error of the draws, since the tails of a few units'
     resamples are too short; over wells the percentiles, stretched about the value as t is wider than the normal.
+    Either is as many times wider as the folds ask (``resamples.spread``).
 
     Examples
     --------
@@ -155,9 +183,9 @@ def difference_interval(values: Floats, resamples: Resamples, confidence: float)
     tail, value = (1 - confidence) / 2, float(values[0])
     draws, quantile = values[1:][np.isfinite(values[1:])], float(student.ppf(tail, resamples.degrees))
     if resamples.n_units < resamples.weights.shape[1]:
-        half = -quantile * float(draws.std())
+        half = -quantile * resamples.spread * float(draws.std())
         return value - half, value + half
-    stretch = quantile / float(norm.ppf(tail))
+    stretch = resamples.spread * quantile / float(norm.ppf(tail))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
@@ -173,7 +201,7 @@ def detectable_difference(draws: Floats, resamples: Resamples, confidence: float
     >>> round(detectable_difference(np.array([-0.1, 0.1] * 500), many, 0.95), 3)  # (1.96 + 0.84) 0.1
     0.28
     """
-    error = float(np.std(draws[np.isfinite(draws)]))
+    error = resamples.spread * float(np.std(draws[np.isfinite(draws)]))
     if error < 1e-12:
         return float("nan")
     return error * float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))

@@ -123,15 +123,16 @@ def differences(
 ) -> pd.DataFrame:
     """Compare every other contestant with a reference on the same wells.
 
-    The interval resamples the same units for both. ``p`` is from a paired permutation test: the two contestants'
-    predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos et al. 2005,
-    doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is corrected for
-    the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A contestant is
-    "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the interval leaves out
-    zero: so equals are told apart in 5 % of contests at most; where ``p`` is below 1 - confidence and no lead is told,
-    ``note`` says why. ``p_mcnemar`` is McNemar's exact test on the wells that one of the two gets right, where each
-    well is a unit of its own and has one class. ``detectable`` is the difference that would have been shown with a
-    chance of 80 %, from the standard error of the resamples.
+    The interval resamples the same units for both and, after a cross-validation, reckons with other training wells
+    (`cellpheno.compare.resampling.fold_spread`). ``p`` is of the models as they were fitted, from a paired permutation
+    test: the two contestants' predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos
+    et al. 2005, doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is
+    corrected for the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A
+    contestant is "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the
+    interval leaves out zero: so equals are told apart in 5 % of contests at most; where ``p`` is below 1 - confidence
+    and no lead is told, ``note`` says why. ``p_mcnemar`` is McNemar's exact test on the wells that one of the two gets
+    right, where each well is a unit of its own and has one class. ``detectable`` is the difference that would have been
+    shown with a chance of 80 %, from the standard error of the resamples, as much larger as the folds ask.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def differences(
         draws = resample(contest, unit, n_bootstrap, seed)
         others = [contestant for contestant in contest.logits if contestant != reference]
         rows = [row for other in others for row in _compared(contest, draws, other, reference, confidence, seed)]
-        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "p_whole"]))
+        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "p_whole", "spread"]))
     table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
     table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
@@ -190,7 +191,7 @@ def _compared(
             "metric": metric,
         }
         row |= {"value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
-        row["p_whole"] = whole_p(swapped[metric])
+        row |= {"p_whole": whole_p(swapped[metric]), "spread": draws.spread}
         row["p_mcnemar"] = (
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
@@ -298,7 +299,8 @@ def _with_reason(row: Mapping[Hashable, Any], level: float) -> str:
     reasons = [note] if note else []
     least = 0.5 ** (row["n_unit"] - 1)  # all swapped one way, or the other
     if row["low"] <= 0 <= row["high"]:
-        reasons.append("the interval holds zero")
+        also = ", which reckons with other training wells," if row["spread"] > 1 else ""
+        reasons.append(f"the interval{also} holds zero")
     if least >= level:
         reasons.append(f"of {row['n_unit']} units too few swaps are possible, the least p is {least:.3f}")
     elif row["p_whole"] >= level:

@@ -202,25 +202,18 @@ def test_what_differs_in_shape_alone_is_learned_by_both_and_nothing_from_shuffle
 
 @pytest.mark.full
 def test_where_classes_differ_in_shape_alone_engineered_features_are_not_told_worse():
-    """In 95 of 100 contests by balanced accuracy, of which the report's verdict speaks.
-
-    By the other metrics it is 92 to 96: contestants are fitted on the same few wells, and how lucky their training
-    wells are moves all their scores together, which no resampling of held-out wells can know (Bengio, Grandvalet 2004,
-    JMLR 5, 1089).
-    """
     rng = np.random.default_rng(1)
     found = pd.concat([shape_contest(rng) for _ in range(200)])
     worse = (found["verdict"] == "ahead").groupby(found["metric"]).mean()  # the other contestant, of engineered
-    assert worse["balanced_accuracy"] <= 0.05, worse
-    assert worse.max() <= 0.1, worse
+    assert worse.max() <= 0.05, worse
 
 
 @pytest.mark.full
 def test_differences_on_shuffled_labels_hold_zero():
-    """In 83 to 86 of 100 contests of 60 wells: less than 95 for the reason told above, which weighs most where nothing
-    is to be learned. The verdict is about the models that were fitted, not about what fitting anew would give.
-    """
+    """Both contestants learn from the same few wells: held-out wells alone would say 83 to 86 in 100."""
     rng = np.random.default_rng(2)
     found = pd.concat([shape_contest(rng, shuffle=True) for _ in range(200)])
     holds = ((found["low"] <= 0) & (found["high"] >= 0)).groupby(found["metric"]).mean()
-    assert holds.min() >= 0.8, holds
+    told = (found["verdict"] != TOLD).groupby(found["metric"]).mean()
+    assert holds.between(0.93, 0.99).all(), holds
+    assert told.max() <= 0.05, told

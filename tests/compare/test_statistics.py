@@ -22,7 +22,7 @@ def draw_logits(truth, n_classes, sharpness, shared, rng):
     return out
 
 
-def prediction_table(truth, n_classes, logits, plates=None):
+def prediction_table(truth, n_classes, logits, plates=None, n_folds=1):
     names = [f"c{k}" for k in range(n_classes)]
     tables = []
     for contestant, values in logits.items():
@@ -30,7 +30,12 @@ def prediction_table(truth, n_classes, logits, plates=None):
         tables.append(
             pd.DataFrame(
                 {
-                    **{"contestant": contestant, "split": "by_well", "repeat": 0, "fold": np.arange(len(truth)) % 4},
+                    **{
+                        "contestant": contestant,
+                        "split": "by_well",
+                        "repeat": 0,
+                        "fold": np.arange(len(truth)) % n_folds,
+                    },
                     **{"role": "out_of_fold", "Metadata_Plate": "P1" if plates is None else plates},
                     **{"Metadata_Well": [f"w{i:04d}" for i in range(len(truth))]},
                     **{"true": [names[k] for k in truth], **columns},
@@ -260,11 +265,28 @@ def test_a_small_p_without_a_lead_is_explained():
 
     def told(**facts):
         row = {"p": 0.04, "p_whole": 0.04, "p_holm": 0.04, "low": 0.1, "high": 0.3, "value": 0.2, "n_unit": 40}
-        return _with_reason({**row, "metric": "macro_f1", "note": "", **facts}, 0.05)
+        return _with_reason({**row, "metric": "macro_f1", "note": "", "spread": 1.0, **facts}, 0.05)
 
     assert told() == ""
     assert told(low=-0.1) == "the interval holds zero"
+    assert told(low=-0.1, spread=1.5) == "the interval, which reckons with other training wells, holds zero"
     assert told(p_whole=0.06, p_holm=0.06) == "p counts ties half, counted whole it is 0.060"
     assert told(p_holm=0.08) == "corrected for the number of contestants p is 0.080"
     assert told(p=0.06, p_holm=0.08, low=-0.1) == ""
     assert told(low=np.nan, high=np.nan, note="no interval: few") == "no interval: few"
+
+
+@pytest.mark.parametrize("unit", ["well", "Metadata_Plate"])
+def test_after_five_folds_a_difference_is_half_as_uncertain_again_and_a_score_is_not(unit):
+    """1/5 + 1/4 is 2.25 times 1/5 (Nadeau, Bengio 2003, equation 9)."""
+    about = {"n_per_class": 20, "sharpness": (1.5, 1.0), "plates": [f"P{i % 10}" for i in range(60)]}
+    (one, names, *_), (five, *_) = (two_contestants(n_folds=n, **about) for n in (1, 5))
+    options = {"unit": unit, "n_bootstrap": 200, "seed": 1}
+    pd.testing.assert_frame_equal(scores(one, names, **options), scores(five, names, **options))
+    apart, crossed = (differences(t, names, reference="engineered", **options) for t in (one, five))
+    for name in ("low", "high"):
+        np.testing.assert_allclose(crossed[name] - crossed["value"], 1.5 * (apart[name] - apart["value"]))
+    np.testing.assert_allclose(crossed["detectable"], 1.5 * apart["detectable"])
+    np.testing.assert_array_equal(crossed["p"], apart["p"])
+    twice = pd.concat([five, five.assign(repeat=1)])  # repeats are averaged: still five folds
+    pd.testing.assert_frame_equal(differences(twice, names, reference="engineered", **options), crossed)
