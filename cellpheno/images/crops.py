@@ -14,6 +14,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from cellpheno.errors import DamagedInput
+
 SHARD_BYTES = 256 * 2**20  # of uncompressed pixels; larger wells are split over several files
 
 
@@ -202,10 +204,8 @@ def read_crops(path: Path | str, cells: slice | None = None) -> Crops:
 
     Raises
     ------
-    FileNotFoundError
-        If there are no crops at ``path``.
-    OSError
-        If a part of an array is lost or damaged, naming it.
+    DamagedInput
+        If there are no crops at ``path``, or a part of an array is lost or damaged, naming it.
     """
     return Crops(*(_read(path, name, cells or slice(None)) for name in Crops._fields))
 
@@ -226,13 +226,16 @@ def _array(path: Path | str, name: str) -> zarr.Array[Any]:
 
 
 def _read(path: Path | str, name: str, cells: slice) -> Any:
-    array = _array(path, name)
+    try:
+        array = _array(path, name)
+    except FileNotFoundError as error:
+        raise DamagedInput(f"{path}: {name} is missing; crop the well again") from error
     if lost := _lost_parts(Path(path) / name, array.shape, array.shards or array.chunks):
-        raise OSError(f"{path}: {name} lacks {lost}, lost or of 0 bytes; crop the well again")
+        raise DamagedInput(f"{path}: {name} lacks {lost}, lost or of 0 bytes; crop the well again")
     try:
         return array[cells]
     except (ValueError, RuntimeError) as fault:  # a checksum, or a frame that does not unpack
-        raise OSError(f"{path}: {name} is damaged ({fault}); crop the well again") from fault
+        raise DamagedInput(f"{path}: {name} is damaged ({fault}); crop the well again") from fault
 
 
 def _lost_parts(folder: Path, shape: Sequence[int], shard: Sequence[int]) -> list[str]:

@@ -1,13 +1,14 @@
 """Facts of a plate that many wells share, from a sample drawn by a fixed seed."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cellpheno.errors import InputError
+from cellpheno.errors import DamagedInput, InputError
 from cellpheno.names import PLATE
 from cellpheno.training.bags import Limits, plate_limits
 from cellpheno.training.instances import Instances
@@ -25,7 +26,10 @@ def grey_limits(wells: pd.DataFrame, normalization: Any, instances: Instances) -
     InputError
         If the normalisation does not take such pixels.
     """
-    first = first_pixels(wells, instances) if normalization.scope == "crop" else {}
+    first: dict[str, NDArray[Any]] = {}
+    if normalization.scope == "crop":
+        with suppress(DamagedInput):  # the step says so when it comes to this well
+            first = first_pixels(wells, instances)
     try:
         for pixels in first.values():
             normalization.limits(pixels)

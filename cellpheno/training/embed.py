@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import save as dump_tensors
 from torch import nn
 
-from cellpheno.errors import DamagedInput, InputError
+from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops
-from cellpheno.plates.commit import storage_is_lost
 from cellpheno.training.bags import Limits, Normalization, normalize
 from cellpheno.training.fit import reproducible
 from cellpheno.training.instances import Instances
@@ -64,21 +63,12 @@ def embed_well(
     parts = []
     with reproducible(0, threads), torch.inference_mode():
         for start in range(0, max(n, 1), piece):  # a well without cells: one empty piece, which has d too
-            crops = _read(instances, place, slice(start, min(start + piece, n)))
+            crops = instances.read(place, slice(start, min(start + piece, n)))
             pixels = crops.pixels if n else np.zeros((1, *crops.pixels.shape[1:]), crops.pixels.dtype)
             ready = normalize(pixels, plate, normalization, limits)
             features = encoder(ready.contiguous(memory_format=torch.channels_last))[: len(crops.pixels)]
             parts.append(crops._replace(pixels=features[:, :, None, None].float().numpy()))
     return Crops(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-
-def _read(instances: Instances, place: Path | str, part: slice) -> Crops:
-    try:
-        return instances.read(place, part)
-    except OSError as error:
-        if storage_is_lost(error):
-            raise
-        raise DamagedInput(str(error)) from error
 
 
 def fixed_encoder(encoder: Callable[..., nn.Module], n_channels: int) -> nn.Module:

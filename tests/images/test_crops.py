@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellpheno.errors import Stopped
+from cellpheno.errors import DamagedInput, Stopped
 from cellpheno.images.crops import (
     Crops,
     crop_size,
@@ -79,7 +79,7 @@ def test_no_flipped_bit_gives_other_pixels(tmp_path):
         shard.write_bytes(good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :])
         try:
             read = read_crops(path)
-        except OSError as error:
+        except DamagedInput as error:
             assert "B03.zarr: pixels is damaged" in str(error)  # noqa: PT017 - a bit without meaning may raise nothing
         else:
             assert_same(read, crops)
@@ -94,13 +94,13 @@ def test_a_lost_or_empty_or_cut_file_raises(tmp_path, array):
     (shard,) = (p for p in (path / array / "c").rglob("*") if p.is_file())
     good = shard.read_bytes()
     shard.write_bytes(good[: len(good) // 2])
-    with pytest.raises(OSError, match=f"{array} is damaged"):
+    with pytest.raises(DamagedInput, match=f"{array} is damaged"):
         read_crops(path)
     shard.write_bytes(b"")
-    with pytest.raises(OSError, match=f"{array} lacks"):
+    with pytest.raises(DamagedInput, match=f"{array} lacks"):
         read_crops(path)
     shard.unlink()
-    with pytest.raises(OSError, match=f"{array} lacks"):
+    with pytest.raises(DamagedInput, match=f"{array} lacks"):
         read_crops(path)
 
 
@@ -120,7 +120,7 @@ def test_writing_refuses(tmp_path):
         write_crops(tmp_path / "B03.zarr", some_crops(2))
     with pytest.raises(ValueError, match=r"2 crops, but \{'site': 3\}"):
         write_crops(tmp_path / "B04.zarr", some_crops(2)._replace(site=np.zeros(3, np.int32)))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DamagedInput, match=r"B05\.zarr: pixels is missing; crop the well again"):
         read_crops(tmp_path / "B05.zarr")
 
 

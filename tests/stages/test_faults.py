@@ -182,3 +182,16 @@ def test_a_network_that_cannot_be_built_is_refused_before_any_fold(cropped_scree
     assert screen("train", "plate=SIM1.zarr", "output=runs/none", "no_leak=[image]", override) == 2
     assert hint in capsys.readouterr().err
     assert not (screen.folder / "runs/none/models").exists()
+
+
+@pytest.mark.parametrize(("damaged", "code"), [(0, 2), (-1, 3)])
+def test_damaged_crops_are_named_by_training(cropped_screen, fresh_copy, capsys, caplog, damaged, code):
+    """Of the first well of a plate before any fold, of another in the folds that learn from it."""
+    screen = fresh_copy(cropped_screen)
+    crops = sorted((screen.folder / "SIM1/crops").glob("*.zarr"))[damaged]
+    next(path for path in (crops / "pixels/c").rglob("*") if path.is_file()).write_bytes(b"")
+    assert screen.run("steps=[train]", "normalization=per_crop") == code
+    told = capsys.readouterr().err + caplog.text
+    assert f"{crops.name}: pixels lacks" in told
+    assert "crop the well again" in told
+    assert "a bug" not in told

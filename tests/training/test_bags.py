@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellpheno.errors import InputError
+from cellpheno.errors import DamagedInput, InputError
 from cellpheno.images.crops import read_crops
 from cellpheno.models.transforms import PerCrop, PlatePercentiles
 from cellpheno.training.bags import BagOrder, WellBags, collate, collate_alone, plate_limits, window
@@ -172,7 +172,7 @@ def test_a_damaged_well_stops_the_reading_ahead(plate, recipe, tmp_path):
     given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
     loader = PlateDataModule(lost, lost.iloc[:0], **given, bags_per_batch=1).train_dataloader()
     (tmp_path / "B03.zarr/pixels/c/0/0/0/0").unlink()
-    with pytest.raises(OSError, match=r"B03\.zarr: pixels lacks"):
+    with pytest.raises(DamagedInput, match=r"B03\.zarr: pixels lacks"):
         list(loader)
 
 
