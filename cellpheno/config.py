@@ -9,9 +9,8 @@ import importlib
 import inspect
 import itertools
 import re
-import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cellpheno.components import build, resolve
+from cellpheno.config_check import kind_faults, node_faults
 from cellpheno.errors import ConfigError
 from cellpheno.overrides import Override, choices, group_fault, nearest, parse, quoted
 from cellpheno.plates.commit import commit_file
 
 CONF = Path(importlib.import_module("cellpheno.conf").__path__[0])
-_PLAIN_KINDS = (int, float, bool, str, Path, types.NoneType)
 
 
 def load_config(step: str, *overrides: str, config_dir: Path | None = None) -> DictConfig:
@@ -89,7 +88,7 @@ def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> Dict
     picked = [o for o in typed if o.key.split("@")[0] in groups and not group_fault(o, groups)]
     chosen = [f"~{o.key}" if o.key in left_out else str(o) for o in picked]
     base = _compose(step, [*searchpath, *chosen], left_out)
-    _raise([*unknown, *(fault for o in typed if (fault := _key_fault(step, o, base, groups)))])
+    _raise([*unknown, *_key_faults(step, typed, base, groups)])
     settings = [str(_as_text(step, o, base)) for o in typed if o.key.split("@")[0] not in groups]
     return _compose(step, [*searchpath, *chosen, *settings], left_out)
 
@@ -225,20 +224,12 @@ def config_groups(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
 
 def check(step: str, config: DictConfig) -> list[str]:
     """List the faults of a composed configuration: targets, their settings, kinds of values."""
-    faults = []
-    for key, node in _nodes(config):
-        try:
-            target = resolve(str(node["_target_"]))
-        except ConfigError as error:
-            faults.append(f"{key or step}: {error}")
-            continue
-        faults += _signature_faults(key, node, target)
+    faults = node_faults(step, config)
     if parameters(step) is None:
         for chosen in config.steps:
             own = [name for name in parameters(chosen) or {} if name in config]
-            faults += [f for n in own for f in _kind_fault(n, config[n], _kinds(step_function(chosen), n))]
-        faults = list(dict.fromkeys(faults))
-    return faults
+            faults += [fault for n in own for fault in kind_faults(n, config[n], step_function(chosen), n)]
+    return list(dict.fromkeys(faults))
 
 
 def shown(config: DictConfig, key: str) -> str:
@@ -267,78 +258,22 @@ def _needed(step: str, config: DictConfig) -> set[str]:
     return set(names) if names is not None else {name for chosen in config.steps for name in (parameters(chosen) or {})}
 
 
-def _nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """Every node that names a ``_target_``, with its dotted key."""
-    if isinstance(config, DictConfig) and not config._is_none() and not config._is_missing():
-        if "_target_" in config:
-            yield key, config
-        for name in config:
-            if not OmegaConf.is_missing(config, str(name)):
-                yield from _nodes(config._get_node(name), f"{key}.{name!s}" if key else str(name))
-    elif isinstance(config, ListConfig) and not config._is_none() and not config._is_missing():
-        for index in range(len(config)):
-            yield from _nodes(config._get_node(index), f"{key}[{index}]")
-
-
-def _signature_faults(key: str, node: DictConfig, target: Callable[..., Any]) -> list[str]:
-    signature = inspect.signature(target)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    settings = [str(name) for name in node if not (str(name).startswith("_") and str(name).endswith("_"))]
-    dotted = f"{key}." if key else ""
-    faults = []
-    for name in settings:
-        if name not in signature.parameters:
-            if not takes_any:
-                faults.append(f"{dotted}{name} is unknown{nearest(name, signature.parameters)}")
-        elif not OmegaConf.is_missing(node, name):
-            faults += _kind_fault(f"{dotted}{name}", node[name], _kinds(target, name))
-    if key and not node.get("_partial_", False):
-        required = [n for n, p in signature.parameters.items() if p.default is p.empty and p.kind <= p.KEYWORD_ONLY]
-        required = [n for n in required if signature.parameters[n].kind is not inspect.Parameter.VAR_POSITIONAL]
-        faults += [
-            f"{dotted}{name} is missing: {node['_target_']} needs it" for name in required if name not in settings
-        ]
-    return faults
-
-
-def _kinds(target: Callable[..., Any], name: str) -> tuple[type, ...]:
-    """Plain types that a parameter takes; empty where its annotation is not a union of plain types."""
-    try:
-        hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name)
-    except (NameError, TypeError, AttributeError):
-        return ()
-    if hint is None:
-        return ()
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return tuple(options) if all(option in _PLAIN_KINDS for option in options) else ()
-
-
-def _kind_fault(key: str, value: Any, wanted: tuple[type, ...]) -> list[str]:
-    if not wanted:
-        return []
-    accepted = set(wanted) | ({int} if float in wanted else set()) | ({str} if Path in wanted else set())
-    if type(value) in accepted:
-        return []
-    names = " or ".join("nothing (null)" if w is types.NoneType else w.__name__ for w in wanted)
-    text = str in accepted and not isinstance(value, DictConfig | ListConfig)
-    hint = "; YAML read it as a number, put it in quotes" if text else ""
-    return [f"{key}={value!r} is {type(value).__name__}: wanted {names}{hint}"]
-
-
-def _key_fault(step: str, override: Override, base: DictConfig, groups: Mapping[str, Sequence[str]]) -> str | None:
-    top = override.key.split("@")[-1].split(".")[0]  # of group@key=option it is the key that is set
-    if top in ("hydra", "experiment", "preset"):
-        return None
+def _key_faults(
+    step: str, overrides: Sequence[Override], base: DictConfig, groups: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Keys that the step does not take, all in one fault, and each that nothing takes."""
     names = parameters(step)
     known = _known(step, base, [str(key) for key in (base if names is None else names) if key != "_target_"])
-    if top in list(base) and top not in known:
-        return f"{top} is no key of {step}, which takes: {', '.join(known)}"
-    if override.sign in ("+", "++") or override.key.split("@")[0] in groups:
-        return None
-    if override.key not in _flat(base):
-        candidates = [k for k in _flat(base) if k.split(".")[0] in known]
-        return f"{override.key} is unknown{nearest(override.key, [*candidates, *(g for g in groups if g in known)])}"
-    return None
+    tops = [override.key.split("@")[-1].split(".")[0] for override in overrides]  # of group@key=option it is the key
+    foreign = dict.fromkeys(top for top in tops if top in list(base) and top not in known)
+    are = "is no key" if len(foreign) == 1 else "are no keys"
+    faults = [f"{', '.join(foreign)} {are} of {step}, which takes: {', '.join(known)}"] if foreign else []
+    for top, override in zip(tops, overrides, strict=True):
+        settled = top in foreign or top in ("hydra", "experiment", "preset") or override.sign in ("+", "++")
+        if not settled and override.key.split("@")[0] not in groups and override.key not in _flat(base):
+            candidates = [k for k in _flat(base) if k.split(".")[0] in known] + [g for g in groups if g in known]
+            faults.append(f"{override.key} is unknown{nearest(override.key, candidates)}")
+    return faults
 
 
 def _flat(config: Any, key: str = "") -> list[str]:

@@ -115,3 +115,8 @@ def test_a_signal_stops_with_exit_code_4_and_the_run_resumes(cropped_screen, fre
     assert process.returncode == 4
     assert "run the same command again to resume" in said
     assert not list((screen.folder / "runs/small").rglob("*.lock"))
+
+
+def test_keys_of_other_steps_are_one_fault(capsys):
+    assert main(["segment", "pooling=mean", "folder=RAW", "seed=3"]) == 2
+    assert capsys.readouterr().err.count("which takes") == 1

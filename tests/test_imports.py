@@ -31,11 +31,12 @@ ALLOWED = {
     "stages": LOW
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
     | {"batch", "report", "studies"},
-    "config": LOW | {"stages", "conf", "plates", "overrides"},
+    "config_check": LOW | {"overrides"},
+    "config": LOW | {"config_check", "stages", "conf", "plates", "overrides"},
     "cli": LOW | {"stages", "config", "plates", "overrides"},
 }
 FORBIDDEN = {"compare": {"torch"}, "measure": {"torch", "zarr"}, "profiles": {"torch"}, "models": {"zarr", "hydra"}}
-HYDRA = {"config"}
+HYDRA = {"config", "config_check"}
 
 
 def imported(path):

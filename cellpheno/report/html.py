@@ -15,7 +15,7 @@ from cellpheno.plates.commit import commit_file
 from cellpheno.report import cells, contestants, sections, summary, verdict
 from cellpheno.report.assay import Doses, assay
 from cellpheno.report.disagreements import disagreements
-from cellpheno.report.matching import both_sides, matching
+from cellpheno.report.matching import matching
 from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
@@ -88,7 +88,7 @@ def render(
         "verdicts": verdict.verdicts(run),
         "standing": verdict.standing(run),
         "key_numbers": summary.key_numbers(run),
-        "warnings": [*both_sides(run.folder), *summary.warnings_of(run)],
+        "warnings": [*run.both_sides, *summary.warnings_of(run)],
         "compared": sections.compared(run),
         "differences": sections.differences(run),
         "disagreements": disagreements(run, opened),
@@ -103,7 +103,7 @@ def render(
         "channels": cells.channel_legend(opened),
         "training": sections.training(run),
         "assay": assay(run, doses),
-        "matching": matching(run.folder),
+        "matching": matching(run),
         "new_wells": new_wells(run),
         "status": summary.status_counts(run),
         "left_out": summary.wells_left_out(run),

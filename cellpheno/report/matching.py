@@ -1,19 +1,17 @@
-"""What the report says of compounds: matching of treatments, and which stand on both sides of a fold."""
+"""What the report says of treatments that were matched to their nearest."""
 
-from pathlib import Path
 from typing import Any
 
-from cellpheno.report.run import read_table, records
+from cellpheno.report.run import Run, records
 from cellpheno.report.summary import in_order
 from cellpheno.report.words import DASH, count, interval, number
 
 
-def matching(folder: Path) -> list[dict[str, Any]]:
-    """Arrange matching_scores.csv, a row a contestant and kind; nothing where nothing was matched."""
-    path = folder / "matching_scores.csv"
-    if not path.is_file():
+def matching(run: Run) -> list[dict[str, Any]]:
+    """Arrange the scores of matching, a row a contestant and kind; nothing where nothing was matched."""
+    if run.matching is None:
         return []
-    table = read_table(path)
+    table = run.matching
     whole = {(row["contestant"], row["kind"], row["metric"]): row for row in records(table[table["class"] == ""])}
     rows = []
     for contestant in in_order(table["contestant"]):
@@ -32,12 +30,6 @@ def matching(folder: Path) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def both_sides(folder: Path) -> list[str]:
-    """Sentences of both_sides.csv, a split each."""
-    path = folder / "both_sides.csv"
-    return read_table(path)["note"].tolist() if path.is_file() else []
 
 
 def _cell(row: dict[str, Any]) -> dict[str, str]:

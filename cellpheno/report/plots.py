@@ -157,7 +157,7 @@ def difference_plot(differences: pd.DataFrame, styles: Mapping[str, Style], *, t
 def _rows(names: Sequence[str], title: str, note: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(ROWS_WIDTH, 0.27 * len(names) + 0.75), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, pad=12)
+    figure.suptitle(title)  # over the names too: the axes beside them are narrow
     axes.set_yticks(range(len(names)), [shorten(name, 36) for name in names])
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=note)
     axes.tick_params(axis="y", length=0, labelcolor=INK)

@@ -36,7 +36,9 @@ class Run(NamedTuple):
     tuning: pd.DataFrame | None
     features: pd.DataFrame | None
     learning_curve: pd.DataFrame | None
+    matching: pd.DataFrame | None
     messages: list[str]  # what the contest had to say, such as wells without features
+    both_sides: list[str]  # which compounds stand on both sides of a fold, a sentence a split
     kinds: dict[str, str]  # of each class, as classes.csv tells it; empty where it is absent: one class a well
     histories: dict[str, dict[str, pd.DataFrame]]  # split, then fold
     cards: dict[str, dict[str, Any]]  # of each trained model, by split/fold
@@ -98,7 +100,7 @@ def read_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     names = ["wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose"]
-    names += ["tuning", "features", "learning_curve", "messages"]
+    names += ["tuning", "features", "learning_curve", "matching_scores", "messages", "both_sides"]
     paths = {name: path for name in names if (path := _path(folder, name))}
     tables: dict[str, Any] = {name: read_table(path) for name, path in paths.items()}
     faults = [
@@ -135,7 +137,9 @@ def read_run(folder: Path | str) -> Run:
         tuning=tables.get("tuning"),
         features=tables.get("features"),
         learning_curve=tables.get("learning_curve"),
+        matching=tables.get("matching_scores"),
         messages=tables["messages"]["message"].tolist() if "messages" in tables else [],
+        both_sides=tables["both_sides"]["note"].tolist() if "both_sides" in tables else [],
         kinds={} if kinds is None else dict(zip(kinds["class"], kinds["kind"], strict=True)),
         histories=histories,
         cards={name: json.loads(path.read_text("utf-8")) for name, path in cards.items()},

@@ -44,6 +44,7 @@ def compare(
     baselines: Baselines,
     engine: Callable[..., Outcome],
     contestants: Mapping[str, Any] = {},
+    contestant: str = "mil",
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
@@ -78,6 +79,8 @@ def compare(
         Where the work runs.
     contestants : mapping
         More networks that were trained on the same folds, by name.
+    contestant : str
+        Name of the run's own network in the tables.
     label : str
         Column of the plate map that holds the class.
     classes : sequence or mapping, optional
@@ -126,7 +129,7 @@ def compare(
         plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
     )
     asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
-    networks = _networks(output, contestants)
+    networks = _networks(output, contestant, contestants)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",
@@ -208,7 +211,7 @@ def _compare(
     return Result("warned" if messages else "done", files, messages, {})
 
 
-def _networks(output: Path, contestants: Mapping[str, Any]) -> dict[str, Path]:
+def _networks(output: Path, own: str, contestants: Mapping[str, Any]) -> dict[str, Path]:
     """Folders of the networks that take part: the run's own, where it was trained, and those beside it.
 
     Raises
@@ -225,7 +228,7 @@ def _networks(output: Path, contestants: Mapping[str, Any]) -> dict[str, Path]:
             faults.append(f"contestant {name} was trained on other folds ({folder}); train it again")
     if faults:
         raise InputError(*faults)
-    return {**({"mil": output} if (output / PREDICTIONS).is_file() else {}), **folders}
+    return {**({own: output} if (output / PREDICTIONS).is_file() else {}), **folders}
 
 
 def _hashes(folder: Path) -> list[Any]:

@@ -1,37 +1,28 @@
 """Crops to trained models: one a split, repeat and fold, each committed on its own so that a kill costs one fold."""
 
 import functools
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.learning import fewer_wells
-from cellpheno.compare.splits import inner_split
 from cellpheno.compare.strict_splits import each_fold, training_wells
-from cellpheno.compare.tuning import choose, fold_seed, inner_wells
+from cellpheno.compare.tuning import fold_seed
 from cellpheno.errors import InputError
-from cellpheno.models.finetune import start_from
-from cellpheno.models.mil import build_classifier
 from cellpheno.names import PLATE, WELL
-from cellpheno.plates.commit import commit_file, commit_folder
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
-from cellpheno.stages.facts import as_arrays, as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import TUNING, Splits, fold_name, model_files, plan_run, split_groups
+from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
+from cellpheno.stages.run_folder import Splits, fold_name, plan_run, split_groups
+from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.wells import Classes, with_places
-from cellpheno.training.checkpoint import load_model
-from cellpheno.training.configurations import check_configurations, configured
-from cellpheno.training.fit import fit_fold
+from cellpheno.training.configurations import check_configurations
 from cellpheno.training.instances import Instances, Optics, describe_instances
-from cellpheno.training.predict import predict_wells
 
 Component = Callable[..., Any]
 
@@ -147,7 +138,7 @@ def train(
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
     check_sizes(wells, kind)
-    start_hash = _check_network(model, encoder, pooling, plan.classes, len(channels), start)
+    start_hash = check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
         **{"optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger},
@@ -191,28 +182,6 @@ def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:
         raise InputError(f"crops differ in size (pixels): {told}; cut all plates alike: cellpheno crop crop_um=...")
 
 
-def _check_network(
-    model: Component,
-    encoder: Component,
-    pooling: Component,
-    classes: Sequence[str],
-    n_channels: int,
-    start: Path | None,
-) -> str | None:
-    """Build the network once before any fold, so that what does not fit is refused; returns the hash of its start."""
-    try:
-        network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
-        if start is None:
-            return None
-        trained = load_model(start)
-        start_from(network.encoder, trained.model.encoder.state_dict())
-    except InputError:
-        raise
-    except (ModuleNotFoundError, RuntimeError, ValueError) as error:
-        raise InputError(str(error)) from error
-    return str(trained.card["weights_sha256"])
-
-
 def _same_optics(plates: Sequence[Path], instances: Instances) -> Optics:
     """Channels and pixel size, which must be the same on all plates."""
     first, *others = [(path, instances.optics(open_plate(path))) for path in plates]
@@ -242,93 +211,3 @@ def _job(
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     return Job(unit, key, functools.partial(work, training, **places, seed=model_seed))
-
-
-def train_fold(
-    training: pd.DataFrame,
-    *,
-    folder: Path,
-    resume: Path,
-    configurations: Sequence[Mapping[str, Any]],
-    tuning: float,
-    group: str | None,
-    choice_seed: int,
-    components: Mapping[str, Any],
-    **settings: Any,
-) -> Result:
-    """Train the model of one fold; wells without cells teach nothing and are left out."""
-    labels = training["label"].tolist()
-    filled = training[training["n_instances"] > 0].reset_index(drop=True)
-    multilabel = settings["multilabel"]
-    fraction = tuning if len(configurations) > 1 else 0
-    inner, why_none = inner_wells(filled, fraction, choice_seed, group, multilabel)
-    network = functools.partial(_scored_by_network, grid=configurations, components=components, settings=settings)
-    tried = choose(network, filled, inner, why_none, settings["classes"], multilabel=multilabel)
-    chosen = configured(components, configurations[int(tried["chosen"].to_numpy().argmax())])
-    with commit_folder(folder) as temporary:
-        _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
-        with commit_file(temporary / TUNING) as path:
-            tried.to_csv(path, index=False)
-    resume.unlink(missing_ok=True)
-    return Result(
-        "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}
-    )
-
-
-def _scored_by_network(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    *,
-    classes: Sequence[str],
-    multilabel: bool,
-    grid: Sequence[Mapping[str, Any]],
-    components: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    configuration: int = 0,
-) -> NDArray[np.float64]:
-    """Logits (n, K) of wells by a network that one configuration trained: to the choice, a contestant like others."""
-    chosen = {**configured(components, grid[configuration]), "logger": None}
-    with tempfile.TemporaryDirectory() as folder:
-        _fit(train, Path(folder), chosen, labels=train["label"].tolist(), **settings)
-        limits, threads = as_arrays(settings["limits"]), settings["threads"]
-        found, _ = predict_wells(*load_model(Path(folder)), test, limits=limits, threads=threads)
-    return found[[f"logit_{name}" for name in classes]].to_numpy(np.float64)
-
-
-def _fit(
-    wells: pd.DataFrame,
-    folder: Path,
-    components: Mapping[str, Any],
-    *,
-    classes: Sequence[str],
-    channels: Sequence[str],
-    pixel_size_um: float | None,
-    normalization: Component,
-    limits: Mapping[str, Any],
-    instances: Instances,
-    multilabel: bool,
-    validation: float,
-    threads: int,
-    seed: int,
-    labels: Sequence[str],
-    resume: Path | None = None,
-) -> None:
-    """Train on wells, some of which choose the best epoch."""
-    chosen = inner_split(wells, validation, seed, multilabel=multilabel) if validation else wells.iloc[:0]
-    fit_fold(
-        wells.drop(index=chosen.index),
-        chosen,
-        classes=classes,
-        channels=channels,
-        pixel_size_um=pixel_size_um,
-        limits=as_arrays(limits),
-        normalization=normalization(),
-        instances=instances,
-        folder=folder,
-        resume=resume,
-        seed=seed,
-        labels=labels,
-        multilabel=multilabel,
-        threads=threads,
-        **components,
-    )

@@ -14,8 +14,6 @@ from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
 from cellpheno.compare.strict_splits import each_fold
 from cellpheno.errors import InputError
-from cellpheno.models.finetune import start_from
-from cellpheno.models.mil import build_classifier
 from cellpheno.names import CELL_KEYS, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
@@ -24,6 +22,7 @@ from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
 from cellpheno.stages.run_folder import Splits, fold_name, model_files, write_parquet
+from cellpheno.stages.train_fold import check_network
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import load_model
@@ -194,17 +193,7 @@ def check_parts(
         faults.append("these data are bags with a label a well; set data=single_cells")
     if faults:
         raise InputError(*faults)
-    try:
-        network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
-        if start is None:
-            return None
-        trained = load_model(start)
-        start_from(network.encoder, trained.model.encoder.state_dict())
-    except InputError:
-        raise
-    except (ModuleNotFoundError, RuntimeError, ValueError) as error:
-        raise InputError(str(error)) from error
-    return str(trained.card["weights_sha256"])
+    return check_network(model, encoder, pooling, classes, n_channels, start)
 
 
 def _job(

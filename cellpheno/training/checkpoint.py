@@ -7,22 +7,27 @@ A model's folder holds ``model.safetensors`` and ``card.json``. Classes stand in
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
 from cellpheno import components
+from cellpheno.classes import membership
 from cellpheno.components import describe, resolve, targets
 from cellpheno.errors import InputError
 from cellpheno.models.mil import MILClassifier, build_classifier
 from cellpheno.plates.commit import commit_file
-from cellpheno.training.instances import Cells
+from cellpheno.training.bags import Limits, Normalization
+from cellpheno.training.instances import Cells, Instances, describe_instances
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
@@ -76,6 +81,52 @@ def with_defaults(part: Callable[..., Any]) -> "partial[Any]":
     defaults = {name: knob.default for name, knob in inspect.signature(part).parameters.items()}
     plain = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float | str)}
     return partial(part, **plain)
+
+
+def make_card(
+    parts: Mapping[str, Callable[..., Any]],
+    normalization: Normalization,
+    *,
+    classes: Sequence[str],
+    labels: Sequence[str],
+    multilabel: bool,
+    channels: Sequence[str],
+    instances: Instances,
+    first: NDArray[Any],
+    limits: Limits,
+) -> dict[str, Any]:
+    """Say what a model is made of and what it was trained on, as plain values.
+
+    Parameters
+    ----------
+    parts : mapping of name to callable
+        ``model``, ``encoder`` and ``pooling``, with their knobs filled in.
+    normalization : Normalization
+    classes, labels : sequence of str
+        The classes, and the labels of all wells of the training fold.
+    multilabel : bool
+    channels : sequence of str
+    instances : Instances
+    first : ndarray
+        Pixels (1, c, y, x) of one instance: the size and kind of all.
+    limits : mapping of plate to ndarray
+    """
+    described: dict[str, Callable[..., Any]] = dict(parts)
+    described["normalization"] = partial(type(normalization), **vars(normalization))
+    counts = membership(labels, classes, multilabel).sum(axis=0).tolist()
+    return {
+        "cellpheno": version("cellpheno"),
+        "torch": torch.__version__,
+        "classes": list(classes),
+        "class_counts": dict(zip(classes, counts, strict=True)),
+        "n_labelled": len(labels),
+        "channels": list(channels),
+        "crop_px": first.shape[-1] if instances.same_size else None,
+        "dtype": str(first.dtype),
+        "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
+        "instances": describe_instances(instances),
+        **{name: describe(with_defaults(part)) for name, part in described.items()},
+    }
 
 
 def save_model(folder: Path, model: MILClassifier, card: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.training.allocator import keep_freed_memory
 from cellpheno.training.bags import Limits, Normalization
-from cellpheno.training.checkpoint import load_model, save_model, with_defaults
+from cellpheno.training.checkpoint import load_model, make_card, save_model
 from cellpheno.training.datamodule import PlateDataModule
-from cellpheno.training.instances import Cells, Instances, describe_instances
+from cellpheno.training.instances import Cells, Instances
 from cellpheno.training.resume import ResumePoint, resume_point
 
 HISTORY = "history.csv"
@@ -193,19 +192,13 @@ def fit_fold(
         If wells, classes and limits do not fit together.
     """
     best, several, extra = BestEpoch(patience), {"multilabel": multilabel}, dict(callbacks or {})
-    model = partial(model, **several)
+    model, source = partial(model, **several), None if start is None else load_model(start)
     with reproducible(seed, threads), quiet():
-        bags = data(
-            *(wells_train, wells_validation),
-            classes=classes,
-            normalization=normalization,
-            limits=limits,
-            seed=seed,
-            instances=instances,
-            **several,
-        )
+        given = {"classes": classes, "normalization": normalization, "limits": limits, "instances": instances}
+        bags = data(wells_train, wells_validation, **given, seed=seed, **several)
         counted = membership(labels or [], classes, multilabel).sum(axis=0).tolist()
         untaught = [name for name, n in zip(classes, counted, strict=True) if labels is not None and n == 0]
+        taught = list(bags.train.wells["label"])
         network = build_classifier(
             *(model, encoder, pooling),
             classes=classes,
@@ -213,11 +206,11 @@ def fit_fold(
             optimizer=optimizer,
             scheduler=scheduler,
             augment=augmentation,
-            class_weights=class_weights(list(bags.train.wells["label"]), classes, multilabel, untaught)
-            if weighted
-            else None,
+            class_weights=class_weights(taught, classes, multilabel, untaught) if weighted else None,
             seed=seed,
         )
+        if source is not None:
+            start_from(network.encoder, source.model.encoder.state_dict())
         run = trainer(
             logger=logger(save_dir=folder / "log") if logger else False,
             callbacks=[best, *(made() for made in extra.values())],
@@ -225,53 +218,44 @@ def fit_fold(
             enable_progress_bar=sys.stderr.isatty() and multiprocessing.parent_process() is None,
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
-        if resume is not None:
-            run.callbacks.append(ResumePoint(resume))  # type: ignore[attr-defined]
-        source = None if start is None else load_model(start)
-        if source is not None:
-            start_from(network.encoder, source.model.encoder.state_dict())
-        try:
-            run.fit(network, bags, ckpt_path=resume_point(resume), weights_only=True)
-        except SystemExit as error:  # how the trainer ends on a signal
-            raise Stopped("training was interrupted; what was trained so far stays") from error
-        except MisconfigurationException as error:
-            raise InputError(f"the trainer refuses its settings: {error}") from error
+        _train(run, network, bags, resume)
     if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
         raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
     network.load_state_dict(best.weights)
-    labels = [*wells_train["label"], *wells_validation["label"]] if labels is None else list(labels)
-    counts = membership(labels, classes, multilabel).sum(axis=0).tolist()
-    first = instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1))
-    parts: dict[str, Callable[..., Any]] = {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)}
-    parts["normalization"] = partial(type(normalization), **vars(normalization))
+    card = make_card(
+        {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)},
+        normalization,
+        classes=classes,
+        labels=[*wells_train["label"], *wells_validation["label"]] if labels is None else labels,
+        multilabel=multilabel,
+        channels=channels,
+        instances=instances,
+        first=instances.pixels(bags.train.wells["place"].iloc[0], slice(0, 1)),
+        limits=limits,
+    )
     training = {
         **{"optimizer": optimizer, "scheduler": scheduler, "augmentation": augmentation, "data": data},
         **{"trainer": trainer, "callbacks": extra, "weighted": weighted, "best_epoch": best.epoch},
         "n_wells": len(bags.train.wells[[PLATE, WELL]].drop_duplicates()),
         "start": source and source.card["weights_sha256"],
     }
-    card = {
-        "cellpheno": version("cellpheno"),
-        "torch": torch.__version__,
-        "classes": list(classes),
-        "class_counts": dict(zip(classes, counts, strict=True)),
-        "n_labelled": len(labels),
-        "channels": list(channels),
-        "pixel_size_um": pixel_size_um,
-        "crop_px": first.shape[-1] if instances.same_size else None,
-        "dtype": str(first.dtype),
-        "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
-        "instance_link": "softmax" if network.bag_head is None else "sigmoid",  # from its logits to probabilities
-        "seed": seed,
-        "threads": threads,
-        "training": describe(training),
-        "instances": describe_instances(instances),
-        **{name: describe(with_defaults(part)) for name, part in parts.items()},
-    }
-    save_model(folder, network, card)
+    link = "softmax" if network.bag_head is None else "sigmoid"  # from logits of instances to probabilities
+    about = {"pixel_size_um": pixel_size_um, "instance_link": link, "seed": seed, "threads": threads}
+    save_model(folder, network, {**card, **about, "training": describe(training)})
     with commit_file(folder / HISTORY) as path:
         pd.DataFrame(best.history).to_csv(path, index=False)
     return folder
+
+
+def _train(run: pl.Trainer, network: MILClassifier, bags: PlateDataModule, resume: Path | None) -> None:
+    if resume is not None:
+        run.callbacks.append(ResumePoint(resume))  # type: ignore[attr-defined]
+    try:
+        run.fit(network, bags, ckpt_path=resume_point(resume), weights_only=True)
+    except SystemExit as error:  # how the trainer ends on a signal
+        raise Stopped("training was interrupted; what was trained so far stays") from error
+    except MisconfigurationException as error:
+        raise InputError(f"the trainer refuses its settings: {error}") from error
 
 
 @contextmanager

@@ -22,6 +22,7 @@ CHOICE = [
     "+pooling@contestants.max.pooling=max",
     "contestants.measured_attention.configurations=[{trainer.max_epochs: 1}, {trainer.max_epochs: 2}]",
     "configurations=[{optimizer.lr: 0.002}, {optimizer.lr: 0.004, encoder.width: 16}]",
+    "contestant=gated",
     "curve=[1,2]",
 ]
 KEYS = ["Metadata_Plate", "Metadata_Well"]
@@ -37,20 +38,22 @@ def contest(cropped_screen, tmp_path_factory):
 
 def test_every_network_predicts_every_well_by_a_model_that_never_saw_it(contest):
     predictions = pd.read_parquet(contest.folder / "runs/small/predictions.parquet")
-    networks = predictions[predictions["contestant"].isin(["mil", "measured_attention", "max"])]
-    assert networks.groupby("contestant").size().to_dict() == {"mil": 8, "measured_attention": 8, "max": 8}
+    networks = predictions[predictions["contestant"].isin(["gated", "measured_attention", "max"])]
+    assert networks.groupby("contestant").size().to_dict() == {"gated": 8, "measured_attention": 8, "max": 8}
     folds = pd.read_csv(contest.folder / "runs/small/folds.csv").set_index("Metadata_Well")["fold"]
     assert (networks["fold"] == networks["Metadata_Well"].map(folds)).all()
     logits = networks.pivot(index="Metadata_Well", columns="contestant", values="logit_nuclear")
-    assert (logits["mil"] != logits["max"]).all()
-    assert (logits["mil"] != logits["measured_attention"]).all()
+    assert (logits["gated"] != logits["max"]).all()
+    assert (logits["gated"] != logits["measured_attention"]).all()
 
 
 def test_the_choice_of_each_fold_is_recorded_and_made_on_the_wells_of_the_baselines(contest):
     folder = contest.folder / "runs/small"
     tuning = pd.read_csv(folder / "tuning.csv", keep_default_na=False)
     sizes = tuning.groupby(["contestant", "fold"]).size().unstack()
-    assert sizes.loc[["mil", "measured_attention", "max", "engineered"]].to_numpy().tolist() == [[2, 2]] * 3 + [[4, 4]]
+    assert sizes.loc[["gated", "measured_attention", "max", "engineered"]].to_numpy().tolist() == [[2, 2]] * 3 + [
+        [4, 4]
+    ]
     assert (tuning.groupby(["contestant", "fold"])["chosen"].sum() == 1).all()
     assert tuning["n_inner"].nunique() == 1
     wells = usable(well_table([contest.folder / "SIM1.zarr"], "label", None)).sort_values(KEYS)
@@ -67,7 +70,7 @@ def test_the_learning_curve_holds_every_contestant_at_every_size(contest):
     folder = contest.folder / "runs/small"
     curve = pd.read_csv(folder / "learning_curve.csv")
     accuracy = curve[curve["metric"] == "balanced_accuracy"]
-    contestants = {"mil", "max", "measured_attention", "engineered", "cell_count", "mean_intensity", "position"}
+    contestants = {"gated", "max", "measured_attention", "engineered", "cell_count", "mean_intensity", "position"}
     for size in (1, 2):
         assert set(accuracy.loc[accuracy["wells_per_class"] == size, "contestant"]) == contestants
         records = sorted((folder / f"learning_curve/{size}_wells/ledger").glob("train-*.json"))
