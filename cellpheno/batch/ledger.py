@@ -49,8 +49,8 @@ def manifest(root: Path, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def is_done(entry: Mapping[str, Any] | None, key: str, root: Path) -> bool:
-    """Whether a step stands committed under this key with all its files in place."""
-    if not entry or entry["key"] != key:
+    """Whether a step stands committed under this key with all its files in place; what was set aside is tried again."""
+    if not entry or entry["key"] != key or entry["status"] == "quarantined":
         return False
     return all(
         (root / name).is_file() and (root / name).stat().st_size == facts["size"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
 from cellpheno.classes import unknown_classes
-from cellpheno.compare.classifiers import decision_values, fit_decision, prior
+from cellpheno.compare.classifiers import fit_decision, prior
 from cellpheno.compare.importance import Fitted, importance_table, watch_fold
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, with_untaught
@@ -109,7 +109,7 @@ def fit_predict(
     Raises
     ------
     InputError
-        If a pattern matches no column or a class has no training well with cells.
+        If a pattern matches no column, or fewer than two classes have a training well with cells.
     """
     if profiles is not None:
         train, test = (with_profiles(table, profiles()) for table in (train, test))
@@ -127,7 +127,7 @@ def fit_predict(
         return scaled if sphering is None else apply_sphering(scaled, sphering)
 
     configured = functools.partial(classifier, **grid[configuration])
-    decide = fit_decision(configured, whitened(x), fitted[LABEL], classes, seed, multilabel)
+    decide = _taught(configured, whitened(x), fitted[LABEL], classes, seed, multilabel)
     logits[known] = decide(whitened(new))
     if explain is not None:
         explain(Fitted(tuple(kept), x, new, known, lambda scaled: decide(whitened(scaled))))
@@ -176,7 +176,7 @@ def fit_predict_categories(
     Raises
     ------
     InputError
-        If a column is missing or a class has no training well with cells.
+        If a column is missing, or fewer than two classes have a training well with cells.
     """
     places = [_with_position(table) for table in (train, test)]
     if missing := [column for column in columns if column not in places[0]]:
@@ -193,8 +193,26 @@ def fit_predict_categories(
         encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(texts[0][known])
         x, new = encoder.transform(texts[0][known]), encoder.transform(texts[1][filled])
         configured = functools.partial(classifier, **grid[configuration])
-        logits[filled] = decision_values(configured, x, train[LABEL][known], new, classes, seed, multilabel)
+        logits[filled] = _taught(configured, x, train[LABEL][known], classes, seed, multilabel)(new)
     return logits
+
+
+def _taught(
+    classifier: Callable[[], Any],
+    x: NDArray[np.float64],
+    labels: "pd.Series[str]",
+    classes: Sequence[str],
+    seed: int,
+    multilabel: bool,
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """`fit_decision` over the classes that some well with features has; the others are never called."""
+    taught = list(classes) if multilabel else [name for name in classes if (labels == name).any()]
+    if len(taught) < 2:
+        raise InputError(
+            f"a training fold has wells with cells of class {', '.join(map(repr, taught)) or 'none'} alone"
+        )
+    decide = fit_decision(classifier, x, labels, taught, seed, multilabel)
+    return lambda new: with_untaught(decide(new), taught, classes, len(labels))
 
 
 def baseline_predictions(
@@ -286,7 +304,7 @@ def contest(
                 here = table.index.isin(pd.MultiIndex.from_frame(held[[PLATE, WELL]]))
                 model_seed = fold_seed(seed, str(split), repeat, fold)
                 train = table[training_wells(table, held) & ~spared & (table[LABEL] != "")]
-                train = fewer_wells(train, wells_per_class, model_seed)
+                train = fewer_wells(train, wells_per_class, model_seed, (train[COUNT] != 0).to_numpy())
                 test = pd.concat([table[here], new])
                 taught = list(classes) if multilabel else [c for c in classes if (train[LABEL] == c).any()]
                 options: dict[str, Any] = {"seed": model_seed, **({"multilabel": True} if multilabel else {})}

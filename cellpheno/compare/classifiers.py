@@ -80,19 +80,6 @@ def fit_decision(
     return decide
 
 
-def decision_values(
-    classifier: Callable[[], Any],
-    x: NDArray[np.float64],
-    labels: "pd.Series[str]",
-    new: NDArray[np.float64],
-    classes: Sequence[str],
-    seed: int,
-    multilabel: bool,
-) -> NDArray[np.float64]:
-    """Fit a classifier and score new rows (m, d): (m, K); see `fit_decision`."""
-    return fit_decision(classifier, x, labels, classes, seed, multilabel)(new)
-
-
 def prior(labels: "pd.Series[str]", n: int, classes: Sequence[str], multilabel: bool) -> NDArray[np.float64]:
     """What is said of ``n`` wells without a feature (n, K).
 

@@ -87,6 +87,7 @@ def scaled_features(
 
 def with_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
     """Features made elsewhere in place of the table's own; our count of cells does not matter to them."""
+    profiles = profiles.drop(columns=LABEL, errors="ignore")  # such as the number of an object
     own = table[[c for c in (PLATE, WELL, LABEL) if c in table]].reset_index(drop=True)
     merged = own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)
     return merged.assign(**{COUNT: np.nan})

@@ -5,6 +5,7 @@ training well may share no value with a held-out well; ``note`` says why a well 
 verdict on it and no score counts it, though it may teach.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,7 +87,7 @@ def by_combination(
         )
     why = f"no training well of their class shares neither {' nor '.join(groups)}"
     rows = fold_table(labelled, _numbered(fold, scored), split, 0)
-    return rows.assign(apart=" ".join(groups), note=np.where(scored, "", why))
+    return rows.assign(apart=json.dumps(list(groups)), note=np.where(scored, "", why))
 
 
 def by_column(
@@ -206,6 +207,17 @@ def each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[str, int, int], pd.Da
         yield (str(split), int(repeat), int(fold)), held
 
 
+def fold_name(split: str, repeat: int, fold: int) -> str:
+    """Name of a fold, and of its model's folder.
+
+    Examples
+    --------
+    >>> fold_name("by_well", 0, 2)
+    'by_well/repeat0_fold2'
+    """
+    return f"{split}/repeat{repeat}_fold{fold}"
+
+
 def training_wells(wells: pd.DataFrame, held: pd.DataFrame) -> NDArray[np.bool_]:
     """Whether each well may teach in a fold: it is not held out, and shares nothing that is to be kept apart.
 
@@ -223,12 +235,12 @@ def training_wells(wells: pd.DataFrame, held: pd.DataFrame) -> NDArray[np.bool_]
     --------
     >>> wells = pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": ["A01", "A02", "A03"],
     ...                       "Metadata_drug": ["x", "x", "y"], "Metadata_week": ["1", "2", "2"]})
-    >>> training_wells(wells, wells.iloc[:1].assign(apart="Metadata_drug Metadata_week")).tolist()
+    >>> training_wells(wells, wells.iloc[:1].assign(apart='["Metadata_drug", "Metadata_week"]')).tolist()
     [False, False, True]
     """
     keys = row_keys(wells.columns)
     out = pd.MultiIndex.from_frame(wells[keys]).isin(pd.MultiIndex.from_frame(held[keys]))
-    columns = str(held["apart"].iloc[0]).split() if "apart" in held and len(held) else []
+    columns = json.loads(held["apart"].iloc[0] or "[]") if "apart" in held and len(held) else []
     if not columns:
         return ~out
     texts = wells[columns].astype(str)

@@ -235,7 +235,7 @@ def _read(path: Path | str, name: str, cells: slice) -> Any:
     try:
         return array[cells]
     except (ValueError, RuntimeError) as fault:  # a checksum, or a frame that does not unpack
-        raise DamagedInput(f"{path}: {name} is damaged ({fault}); crop the well again") from fault
+        raise DamagedInput(f"{path}: {name} is damaged ({fault}); delete it and crop the well again") from fault
 
 
 def _lost_parts(folder: Path, shape: Sequence[int], shard: Sequence[int]) -> list[str]:

@@ -187,12 +187,15 @@ class KrausNet(nn.Module):
         return maps.mean((2, 3)) if self.pooled else maps
 
 
+CONSTANT = 1e-8  # variance of a feature in training below which it says nothing; batch normalisation adds 1e-5
+
+
 class Features(nn.Module):
     """For features that another encoder made (`cellpheno.training.embed`): a feature is a channel of a one-pixel crop.
 
     Each feature is scaled to mean 0 and variance 1: by the batch in training, by the average over all training batches
-    in evaluation. A value that is undefined (nan) or infinite counts as the feature's mean. A hidden layer with a ReLU
-    may follow.
+    in evaluation. A value that is undefined (nan) or infinite counts as the feature's mean, and so does any value of a
+    feature that did not vary in training: no weight learned from it. A hidden layer with a ReLU may follow.
 
     Parameters
     ----------
@@ -221,7 +224,10 @@ class Features(nn.Module):
         if crops.shape[2:] != (1, 1):
             y, x = crops.shape[2:]
             raise ValueError(f"crops of {y} x {x} pixels; this encoder wants cached features, crops of 1 x 1")
-        return cast(Tensor, self.layer(self.scale(self._filled(crops.flatten(1)))))
+        scaled = self.scale(self._filled(crops.flatten(1)))
+        if not self.training:
+            scaled = scaled.where(cast(Tensor, self.scale.running_var) > CONSTANT, 0.0)
+        return cast(Tensor, self.layer(scaled))
 
     def _filled(self, values: Tensor) -> Tensor:
         """Values (N, d) without gaps, which would spoil the mean of the whole batch."""

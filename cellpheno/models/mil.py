@@ -238,13 +238,13 @@ class MILClassifier(pl.LightningModule):
         if self.multilabel:
             losses = [self._yes_no(logits, labels) for logits in (out.logits, out.bag_scores) if logits is not None]
             return torch.stack(losses).sum()
-        loss = cross_entropy(
-            out.logits.float(), labels, weight=self.class_weights, label_smoothing=self.label_smoothing
-        )
+        weight, smooth = self.class_weights, self.label_smoothing
+        loss = cross_entropy(out.logits.float(), labels, weight, label_smoothing=smooth, reduction="sum")
         if out.bag_scores is not None:
             truth = one_hot(labels, len(self.classes)).to(out.bag_scores.dtype)  # (B, K)
-            loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, reduction="sum") / len(labels)
-        return loss
+            of_bag = None if weight is None else weight[labels][:, None]  # (B, 1)
+            loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, of_bag, reduction="sum")
+        return loss / len(labels)  # torch's mean is by the sum of the weights: a batch of one well would not be weighed
 
     def _yes_no(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum over the classes of the binary cross-entropy, mean over the bags; logits and labels (B, K)."""
@@ -256,9 +256,11 @@ class MILClassifier(pl.LightningModule):
         total = binary_cross_entropy_with_logits(logits.float(), smooth, weight=weight, reduction="sum")
         return total / len(labels)
 
-    def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor | None:
         """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
         instances, n_bags = batch.instances, len(batch.labels)
+        if len(instances) == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in self.encoder.modules()):
+            return None  # one instance has no spread to be scaled by
         step_seed = self.seed * 1_000_003 + self.global_step
         torch.manual_seed(step_seed)
         if self.augment is not None:

@@ -7,6 +7,7 @@ import csv
 import functools
 import gzip
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,6 +24,7 @@ from cellpheno.names import COMPARTMENTS, PLATE, WELL, parse_well
 IMAGE = "ImageNumber"
 KEYS = ("TableNumber", IMAGE)  # by which CellProfiler ties objects to images; the first only in some databases
 UNDEFINED = ["", "nan", "NaN", "-nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; a plate may be called NA
+ROW_NUMBER = re.compile(r"Unnamed: \d+|__index_level_\d+__|index|level_\d+")  # what pandas calls a table's index
 log = logging.getLogger("cellpheno")
 
 
@@ -32,7 +34,8 @@ def read_profiles(
     r"""Read features made elsewhere, a row a well.
 
     Where a well has several rows, as of cells or of fields, each feature is their median, undefined values left out.
-    Infinite values count as undefined. Columns of text are left out, and a log line names them.
+    Infinite values count as undefined. Columns of text, and the number of a row that pandas writes without a heading,
+    are left out, and a log line names them.
 
     Parameters
     ----------
@@ -132,7 +135,12 @@ def _profiles(
     else:
         tables = iter([_named(_read_table(files[0], naming), naming, files[0])])
     parts = [_one_row_a_well(table, path) for table in tables]
-    return pd.concat(parts, axis=1).sort_index().reset_index()
+    whole = pd.concat(parts, axis=1)
+    if not whole.columns.is_unique:
+        twice = str(whole.columns[whole.columns.duplicated()][0])
+        read = ", ".join(file.name for file in files)
+        raise InputError(f"{path} gives {twice} twice, of two tables of one compartment ({read}); leave one of them")
+    return whole.sort_index().reset_index()
 
 
 def _read_table(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -240,6 +248,9 @@ def _from_sqlite(file: Path, naming: tuple[str, str, str | None]) -> Iterator[pd
 def _one_row_a_well(table: pd.DataFrame, path: str) -> pd.DataFrame:
     """Median of each number over the rows of a well."""
     rest = [c for c in table if not str(c).removeprefix("Image_").startswith("Metadata_")]
+    if counted := [str(c) for c in rest if ROW_NUMBER.fullmatch(str(c))]:
+        log.warning("%s: numbers of rows are left out: %s", path, ", ".join(counted))
+    rest = [c for c in rest if str(c) not in counted]
     texts = [str(c) for c in rest if not pd.api.types.is_numeric_dtype(table[c])]
     if texts:
         more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
@@ -247,5 +258,8 @@ def _one_row_a_well(table: pd.DataFrame, path: str) -> pd.DataFrame:
     features = [c for c in rest if str(c) not in texts]
     if not features:
         raise InputError(f"{path} has no column of numbers beside plate and well")
+    if odd := [str(c) for c in features if not str(c).startswith((*COMPARTMENTS, "Image_"))]:
+        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
+        log.info("%s: taken as features, though of no compartment: %s%s", path, ", ".join(odd[:5]), more)
     numbers = table[features].astype(np.float64).replace([np.inf, -np.inf], np.nan)
     return numbers.groupby([table[PLATE], table[WELL]], sort=True).median()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cellpheno.classes import JUNK, SEVERAL, called_classes, label_parts
 from cellpheno.compare.predictions import mean_over_repeats, probabilities
+from cellpheno.compare.strict_splits import each_fold, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
@@ -116,7 +117,9 @@ def read_run(folder: Path | str) -> Run:
         if "split" in table:
             tables[name] = table.sort_values("split", key=lambda names: names.map(splits), kind="stable")
     kinds = read_table(folder / "classes.csv") if (folder / "classes.csv").is_file() else None
+    known = {fold_name(*place) for place, _ in each_fold(tables["folds"])} if "folds" in tables else None
     models = sorted((folder / "models").glob("*/*/"))
+    models = [m for m in models if known is None or f"{m.parent.name}/{m.name}" in known]  # others are of other folds
     histories: dict[str, dict[str, pd.DataFrame]] = {}
     for model in models:
         if (model / "history.csv").is_file():

@@ -13,8 +13,11 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.baselines import contest
+from cellpheno.compare.learning import short_classes
 from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
+from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.statistics import differences, scores
+from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.compare.tuning import COLUMNS, check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
@@ -27,14 +30,17 @@ from cellpheno.stages.run_folder import (
     Plan,
     Splits,
     contestant_folder,
-    fold_of,
+    fold_models,
     plan_run,
     split_groups,
     write_csv,
     write_parquet,
 )
-from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
+from cellpheno.stages.well_features import Baselines, check_measured, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
+
+FEW = "classes with fewer than "  # how a message on a learning curve begins
+HELD = ["split", "repeat", "fold", PLATE, WELL]
 
 
 def compare(
@@ -129,14 +135,18 @@ def compare(
         plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
     )
     asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
-    networks = _networks(output, contestant, contestants)
+    networks = _networks(output, contestant, contestants, plan.folds)
+    if reference not in (known := [*networks, *baselines]):
+        raise InputError(f"reference={reference}: wanted one of {', '.join(known)}")
+    check_measured(plan.usable)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",
         wells=plan.wells.drop(columns="folder").astype(str).to_dict("list"),
         folds=plan.folds.astype(str).to_dict("list"),
+        not_trained=sorted(plan.not_trained),
         cells=[input_hashes(record, "measure", "image_statistics") for record in records],
-        networks={name: _hashes(folder) for name, folder in networks.items()},
+        networks={name: _hashes(folder, plan.folds) for name, folder in networks.items()},
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, wells_per_class, split_groups(split)],
@@ -170,7 +180,7 @@ def _compare(
 ) -> Result:
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
-    messages = lacking_messages(plan.usable, features, baselines)
+    messages = [*lacking_messages(plan.usable, features, baselines), *_few_wells(plan, settings["wells_per_class"])]
     costs: dict[str, Cost] = {}
     contestants = timed(baselines, costs)
     about: tuple[Any, ...] = (plan.folds, contestants, plan.classes, seed, plan.not_trained, plan.multilabel)
@@ -180,7 +190,9 @@ def _compare(
     write_costs(output, "baselines", costs)
     of_networks = [pd.read_parquet(folder / PREDICTIONS) for folder in networks.values()]
     predictions = pd.concat([*of_networks, own], ignore_index=True)
-    tuning = pd.concat([*(_tuning(folder, name) for name, folder in networks.items()), tuning], ignore_index=True)
+    tuning = pd.concat(
+        [*(_tuning(folder, plan.folds, name) for name, folder in networks.items()), tuning], ignore_index=True
+    )
     if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
         predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
     chance: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed, "unit": unit}
@@ -203,46 +215,70 @@ def _compare(
     if asked is not None:
         found = match_contestants(plan.usable, features, baselines, asked, plan.junk)
         tables |= {"matching": found.matches, "matching_scores": found.scores}
-    for name in {"assay", "dose", "matching", "matching_scores"} - tables.keys():
-        (output / f"{name}.csv").unlink(missing_ok=True)  # of a run that asked for it: the report would show it
+    for name in {"assay", "dose", "matching", "matching_scores", "learning_curve"} - tables.keys():
+        (output / f"{name}.csv").unlink(missing_ok=True)  # of other settings: the report would show it
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
     files += write_contest(output, plan, features, baselines, settings)
     return Result("warned" if messages else "done", files, messages, {})
 
 
-def _networks(output: Path, own: str, contestants: Mapping[str, Any]) -> dict[str, Path]:
+def _few_wells(plan: Plan, wells_per_class: int | None) -> list[str]:
+    """Say which classes are too few for a point of a learning curve."""
+    if wells_per_class is None:
+        return []
+    taught = ~pd.MultiIndex.from_frame(plan.usable[[PLATE, WELL]]).isin(list(plan.not_trained))
+    short = short_classes(plan.usable[taught & (plan.usable["label"] != "")], plan.folds, wells_per_class)
+    told = ", ".join(f"{name} {n}" for name, n in short.items())
+    return [f"{FEW}{wells_per_class} training wells in some fold: {told}"] if short else []
+
+
+def _networks(output: Path, own: str, contestants: Mapping[str, Any], folds: pd.DataFrame) -> dict[str, Path]:
     """Folders of the networks that take part: the run's own, where it was trained, and those beside it.
 
     Raises
     ------
     InputError
-        If one of ``contestants`` has not predicted, or on other folds.
+        If one of them has not predicted, or other wells than each fold holds out.
     """
     folders = {name: contestant_folder(output, name) for name in contestants}
-    faults = []
+    if (output / PREDICTIONS).is_file() or fold_models(output, folds):
+        folders = {own: output, **folders}
+    faults, asked = [], _held_out(folds[folds["fold"] != UNSCORED])
     for name, folder in folders.items():
         if not (folder / PREDICTIONS).is_file():
             faults.append(f"contestant {name} has no predictions in {folder}; run: cellpheno run steps=[train,predict]")
-        elif (folder / "folds.csv").read_bytes() != (output / "folds.csv").read_bytes():
-            faults.append(f"contestant {name} was trained on other folds ({folder}); train it again")
+            continue
+        rows = pd.read_parquet(folder / PREDICTIONS, columns=["role", *HELD])
+        found = _held_out(rows[rows["role"] == OUT_OF_FOLD])
+        if found != asked:
+            told = f"{len(asked - found)} of {len(asked)} held-out wells lack, {len(found - asked)} are of other folds"
+            faults.append(
+                f"contestant {name} was trained on other folds ({folder}): {told}; train it again and predict"
+            )
     if faults:
         raise InputError(*faults)
-    return {**({own: output} if (output / PREDICTIONS).is_file() else {}), **folders}
+    return folders
 
 
-def _hashes(folder: Path) -> list[Any]:
+def _held_out(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
+    """Split, repeat, fold and well of each row."""
+    return set(rows[HELD].astype({"repeat": int, "fold": int}).itertuples(index=False, name=None))
+
+
+def _hashes(folder: Path, folds: pd.DataFrame) -> list[Any]:
     """What the predictions of a network and its choices rest on."""
-    files = sorted((folder / "models").rglob(TUNING))
+    files = [path for model in fold_models(folder, folds).values() if (path := model / TUNING).is_file()]
     return [read_record(folder, "predict").get("predict", {}).get("files", {}), [hash_file(path) for path in files]]
 
 
-def _tuning(folder: Path, name: str) -> pd.DataFrame:
+def _tuning(folder: Path, folds: pd.DataFrame, name: str) -> pd.DataFrame:
     """What a network's folds chose among; empty where its models were made elsewhere."""
     tables = []
-    for path in sorted((folder / "models").rglob(TUNING)):
-        table = pd.read_csv(path, keep_default_na=False, na_values={"inner_score": [""]})
-        tables.append(table.assign(contestant=name, **fold_of(path.parent, folder / "models"))[COLUMNS])
+    for (split, repeat, fold), model in fold_models(folder, folds).items():
+        if (path := model / TUNING).is_file():
+            table = pd.read_csv(path, keep_default_na=False, na_values={"inner_score": [""]})
+            tables.append(table.assign(contestant=name, split=split, repeat=repeat, fold=fold)[COLUMNS])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 

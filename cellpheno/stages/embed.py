@@ -109,14 +109,23 @@ def _source(
             raise InputError(str(error)) from error
         parts = {"encoder": encoder, "normalization": normalization}
         about = {name: describe(with_defaults(part)) for name, part in parts.items()}
-        about["instances"] = describe_instances(instances)
-        return Source(network, normalization(), {**about, "weights_sha256": weights_hash(network), "start": None})
+        about |= {"weights_sha256": weights_hash(network), "start": None, **_seen(plate, instances)}
+        return Source(network, normalization(), about)
     model, card = load_model(start)
-    check_card(card, channels=plate.channels, pixel_size_um=plate.pixel_size_um, **_pictures_of(plate, instances))
+    check_card(
+        card, channels=plate.channels, pixel_size_um=instances.optics(plate)[1], **_pictures_of(plate, instances)
+    )
     log.info("embed: encoder and normalisation of %s", start)
     about = {"encoder": card["encoder"], "normalization": card["normalization"], "start": card["weights_sha256"]}
-    about |= {"weights_sha256": weights_hash(model.encoder), "instances": describe_instances(instances)}
+    about |= {"weights_sha256": weights_hash(model.encoder), **_seen(plate, instances)}
     return Source(model.encoder, build(card["normalization"])(), about)
+
+
+def _seen(plate: Plate, instances: Instances) -> dict[str, Any]:
+    """What the encoder sees: features of other channels or of another magnification are others, and are named so."""
+    channels, size = instances.optics(plate)
+    rounded = None if size is None else float(f"{size:.2g}")  # a hundredth more or less is the same microscope
+    return {"instances": describe_instances(instances), "channels": list(channels), "pixel_size_um": rounded}
 
 
 def _pictures_of(plate: Plate, instances: Instances) -> dict[str, Any]:
@@ -159,7 +168,7 @@ def _embed_well(
     place, path = instances.place(plate, well), embedded.place(plate, well)
     features = embed_well(source.network, instances, place, plate.name, source.normalization, limits, threads=threads)
     n, d = features.pixels.shape[:2]
-    about = {"plate": plate.name, "well": well, "channels": list(plate.channels), **source.about}
+    about = {"plate": plate.name, "well": well, **source.about}
     about["limits"] = limits[plate.name].tolist() if plate.name in limits else None
     about["features"] = feature_names(source.about, d)
     with commit_folder(path) as temporary:

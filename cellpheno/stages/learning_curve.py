@@ -10,6 +10,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import hash_file
+from cellpheno.stages.compare import FEW
 from cellpheno.stages.run_folder import curve_folder, write_csv
 
 TABLE = "learning_curve.csv"
@@ -36,16 +37,20 @@ def learning_curve(output: Path, curve: Sequence[int], engine: Callable[..., Out
     tables = {n: curve_folder(output, n) / "scores.csv" for n in curve}
     if missing := [str(path) for path in tables.values() if not path.is_file()]:
         raise InputError(f"{', '.join(missing)}: not there; run: cellpheno run steps=[learning_curve] output={output}")
-    key = make_key("learning_curve", scores={str(n): hash_file(path) for n, path in tables.items()})
+    about = {str(n): [hash_file(path), hash_file(path.with_name("messages.csv"))] for n, path in tables.items()}
+    key = make_key("learning_curve", scores=about)
     work = functools.partial(_collect, tables, output)
     outcome = engine("learning_curve", [Job("learning_curve", key, work)], folder=output, root=output)
     return outcome._replace(path=output / TABLE)
 
 
 def _collect(tables: dict[int, Path], output: Path) -> Result:
-    parts = [
-        pd.read_csv(path, dtype=str, keep_default_na=False).assign(wells_per_class=n) for n, path in tables.items()
-    ]
+    parts = []
+    for n, path in tables.items():
+        points = pd.read_csv(path, dtype=str, keep_default_na=False).assign(wells_per_class=n)
+        told = pd.read_csv(path.with_name("messages.csv"), dtype=str, keep_default_na=False)["message"]
+        notes = [note for note in told if note.startswith(FEW)]
+        parts.append(points.assign(note=["; ".join([*filter(None, [note]), *notes]) for note in points["note"]]))
     table = pd.concat(parts, ignore_index=True)
     whole = table[(table["class"] == "") & ~table["metric"].isin(["calibration_error", "calibration_limit"])]
     first = ["contestant", "split", "wells_per_class", "metric", "value", "low", "high", "n", "n_unit", "unit", "note"]

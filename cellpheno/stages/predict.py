@@ -12,12 +12,13 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
+from cellpheno.compare.strict_splits import fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import PREDICTIONS, fold_of, read_csv, write_csv, write_parquet
+from cellpheno.stages.run_folder import PREDICTIONS, TRAINED_ON, fold_models, read_csv, write_csv, write_parquet
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
@@ -61,19 +62,32 @@ def predict(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
-    folders = sorted(path.parent for path in (models / "models").rglob(CARD))
-    if not folders:
-        raise InputError(f"models={models} holds no trained model; run: cellpheno train output={models} ...")
+    folds = read_csv(models / "folds.csv")
+    cells = models / "folds-cells.csv"  # of single cells, whose folds need not hold out a whole well
+    trained_folds = fold_models(models, read_csv(cells) if cells.is_file() else folds)
+    if not trained_folds:
+        raise InputError(f"models={models} holds no model of its folds; run: cellpheno train output={models} ...")
+    folders = list(trained_folds.values())
     kind: Instances = build(read_card(folders[0])["instances"])()
     _check_cards(folders, plates, kind)
     if label is not None:
         _check_separator(read_card(folders[0]), label_separator)
     wells = with_places(usable(well_table(plates, label, classes, label_separator)), plates, kind)
-    trained = read_csv(models / "wells.csv").merge(read_csv(models / "folds.csv"), on=[PLATE, WELL])
-    jobs = [_job(folder, models, wells, trained, output, threads, kind, contestant) for folder in folders]
+    trained = read_csv(models / "wells.csv").merge(folds, on=[PLATE, WELL])
+    tasks = {place: _task(place, wells, trained) for place in trained_folds}
+    if faults := [f for place, folder in trained_folds.items() for f in _seen(folder, tasks[place])]:
+        raise InputError(*faults, f"train again: cellpheno train output={models} ...")
+    jobs = [
+        _job(folder, place, wells, tasks[place], output, threads, kind, contestant)
+        for place, folder in trained_folds.items()
+        if len(tasks[place])
+    ]
+    if not jobs:
+        raise InputError(f"models={models}: of these {len(wells)} wells its folds held out none, and none is new")
     serial = functools.partial(engine, folder=output, root=output, workers=1)
     outcome = serial("predict", jobs)
-    if outcome.bugs:
+    if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
+        (output / PREDICTIONS).unlink(missing_ok=True)
         return outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
     key = make_key(
@@ -108,23 +122,40 @@ def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:
         raise InputError(f"{means}; the model was trained with {kinds[trained]}: give {way}")
 
 
+def _task(place: tuple[str, int, int], wells: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+    """Wells that the model of a fold predicts: those that it held out, and those that no fold of its repeat knows."""
+    split, repeat, fold = place
+    own = trained[(trained["split"] == split) & (trained["repeat"] == str(repeat))]
+    keys = pd.MultiIndex.from_frame(wells[[PLATE, WELL]])
+    held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == str(fold), [PLATE, WELL]]))
+    new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
+    return wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
+
+
+def _seen(folder: Path, task: pd.DataFrame) -> list[str]:
+    """Say so where a model learned from a well that its fold holds out by now, as after folds were dealt anew."""
+    held = task.loc[task["role"] == OUT_OF_FOLD, [PLATE, WELL]]
+    if held.empty:
+        return []
+    if not (folder / TRAINED_ON).is_file():
+        return [f"{folder}: {TRAINED_ON} is not there, so which wells the model has seen is not known"]
+    both = held.merge(read_csv(folder / TRAINED_ON), on=[PLATE, WELL])
+    if both.empty:
+        return []
+    named = " ".join(both.iloc[0])
+    return [f"{folder}: the model was trained on {len(both)} wells that folds.csv holds out, such as {named}"]
+
+
 def _job(
     folder: Path,
-    models: Path,
+    place: tuple[str, int, int],
     wells: pd.DataFrame,
-    trained: pd.DataFrame,
+    chosen: pd.DataFrame,
     output: Path,
     threads: int,
     instances: Instances,
     contestant: str,
 ) -> Job:
-    name = folder.relative_to(models / "models").as_posix()
-    place = fold_of(folder, models / "models")
-    own = trained[(trained["split"] == place["split"]) & (trained["repeat"] == str(place["repeat"]))]
-    keys = pd.MultiIndex.from_frame(wells[[PLATE, WELL]])
-    held = keys.isin(pd.MultiIndex.from_frame(own.loc[own["fold"] == str(place["fold"]), [PLATE, WELL]]))
-    new = ~keys.isin(pd.MultiIndex.from_frame(own[[PLATE, WELL]]))
-    chosen = wells[held | new].assign(role=np.where(held, OUT_OF_FOLD, NEW)[held | new])
     card = read_card(folder)
     several, counts = several_classes(card), [card["class_counts"][name] for name in card["classes"]]
     prior = prior_logits(counts, card.get("n_labelled", sum(counts)), several)
@@ -133,9 +164,9 @@ def _job(
         "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
         wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"), contestant=contestant,
     )  # fmt: skip
-    unit = "predict-" + name.replace("/", "-")
-    place["contestant"] = contestant
-    return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, place, output, unit, threads))
+    unit = "predict-" + fold_name(*place).replace("/", "-")
+    about = {**dict(zip(("split", "repeat", "fold"), place, strict=True)), "contestant": contestant}
+    return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, about, output, unit, threads))
 
 
 def _predict_fold(

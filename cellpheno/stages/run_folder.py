@@ -1,25 +1,27 @@
 """The folder of a run: its tables, and the plan of which well is held out when."""
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from cellpheno.classes import JUNK, ONE, SEVERAL
 from cellpheno.compare.leaks import IMAGE, both_sides, compound_column, leaks
 from cellpheno.compare.splits import assign_folds
+from cellpheno.compare.strict_splits import each_fold, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
+from cellpheno.training.checkpoint import CARD
 
 Splits = Mapping[str, Callable[..., pd.DataFrame]]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
 TUNING = "tuning.csv"  # beside each model: what its fold chose among
+TRAINED_ON = "trained_on.csv"  # beside each model: the wells that taught it
 
 
 class Plan(NamedTuple):
@@ -92,40 +94,9 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         raise InputError(*faults)
 
 
-def fold_name(split: str, repeat: int, fold: int) -> str:
-    """Name of a fold, and of its model's folder.
-
-    Examples
-    --------
-    >>> fold_name("by_well", 0, 2)
-    'by_well/repeat0_fold2'
-    """
-    return f"{split}/repeat{repeat}_fold{fold}"
-
-
 def model_files(folder: Path) -> list[Path]:
     """Files of a trained model; what a logger wrote beside it is no result."""
     return [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
-
-
-def fold_of(model: Path, models: Path) -> dict[str, Any]:
-    """Split, repeat and fold of a trained model, as its folder says.
-
-    Raises
-    ------
-    InputError
-        If the folder is none of a model of a run.
-
-    Examples
-    --------
-    >>> fold_of(Path("run/models/by_well/repeat0_fold2"), Path("run/models"))
-    {'split': 'by_well', 'repeat': 0, 'fold': 2}
-    """
-    name = model.relative_to(models).as_posix()
-    match = re.fullmatch(r"(?P<split>.+)/repeat(?P<repeat>\d+)_fold(?P<fold>\d+)", name)
-    if not match:
-        raise InputError(f"{model}: wanted a model's folder named SPLIT/repeat0_fold0")
-    return {"split": match["split"], "repeat": int(match["repeat"]), "fold": int(match["fold"])}
 
 
 def contestant_folder(output: Path, name: str) -> Path:
@@ -159,15 +130,39 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
+def fold_models(models: Path, folds: pd.DataFrame) -> dict[tuple[str, int, int], Path]:
+    """Folder of the model of each fold (split, repeat, fold) of a fold table that has one; others are of other folds.
+
+    Parameters
+    ----------
+    models : Path
+        A run's folder.
+    folds : DataFrame
+        Its folds.csv.
+    """
+    numbered = folds.astype({"repeat": int, "fold": int})
+    found = {place: models / "models" / fold_name(*place) for place, _ in each_fold(numbered)}
+    return {place: folder for place, folder in found.items() if (folder / CARD).is_file()}
+
+
 def split_groups(split: Splits) -> dict[str, str | None]:
     """Column that each split holds out as a whole; none where it deals single wells.
+
+    Of a split that holds out several columns it is the first: the choice of configurations sets its values aside whole.
 
     Examples
     --------
     >>> from cellpheno.compare.splits import by_group, by_well
+    >>> from cellpheno.compare.strict_splits import by_combination
     >>> import functools
-    >>> split_groups({"by_well": by_well, "by_plate": functools.partial(by_group, group="Metadata_Plate")})
-    {'by_well': None, 'by_plate': 'Metadata_Plate'}
+    >>> both = functools.partial(by_combination, groups=["Metadata_compound", "Metadata_week"])
+    >>> plate = functools.partial(by_group, group="Metadata_Plate")
+    >>> split_groups({"by_well": by_well, "by_plate": plate, "both": both})
+    {'by_well': None, 'by_plate': 'Metadata_Plate', 'both': 'Metadata_compound'}
     """
-    found = {name: inspect.signature(make).parameters.get("group") for name, make in split.items()}
-    return {name: None if parameter is None else str(parameter.default) for name, parameter in found.items()}
+    found: dict[str, str | None] = {}
+    for name, make in split.items():
+        parameters = inspect.signature(make).parameters
+        given = [parameters[key].default for key in ("group", "groups", "column") if key in parameters]
+        found[name] = None if not given else str(given[0] if isinstance(given[0], str) else given[0][0])
+    return found

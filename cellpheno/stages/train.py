@@ -11,17 +11,17 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.learning import fewer_wells
-from cellpheno.compare.strict_splits import each_fold, training_wells
+from cellpheno.compare.strict_splits import each_fold, fold_name, training_wells
 from cellpheno.compare.tuning import fold_seed
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import Splits, fold_name, plan_run, split_groups
+from cellpheno.stages.run_folder import Splits, plan_run, split_groups
 from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.wells import Classes, with_places
-from cellpheno.training.configurations import check_configurations
+from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.instances import Instances, Optics, describe_instances
 
 Component = Callable[..., Any]
@@ -138,13 +138,16 @@ def train(
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
     check_sizes(wells, kind)
-    start_hash = check_network(model, encoder, pooling, plan.classes, len(channels), start)
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
         **{"optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger},
         **{"callbacks": callbacks, "patience": patience, "weighted": weighted, "start": start},
     }
     check_configurations(components, configurations)
+    for settings in configurations:
+        made = configured(components, settings)
+        parts = made["model"], made["encoder"], made["pooling"]
+        start_hash = check_network(*parts, plan.classes, len(channels), start)
     work = functools.partial(
         train_fold,
         classes=plan.classes,
@@ -166,7 +169,8 @@ def train(
     jobs = []
     for place, held in each_fold(plan.folds):
         choice = fold_seed(seed, *place)
-        training = fewer_wells(labelled[training_wells(labelled, held)], wells_per_class, choice)
+        training = labelled[training_wells(labelled, held)]
+        training = fewer_wells(training, wells_per_class, choice, (training["n_instances"] > 0).to_numpy())
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
         fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
         jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))

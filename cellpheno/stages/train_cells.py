@@ -12,16 +12,16 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
-from cellpheno.compare.strict_splits import each_fold
+from cellpheno.compare.strict_splits import each_fold, fold_name
 from cellpheno.errors import InputError
-from cellpheno.names import CELL_KEYS, row_keys
+from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
-from cellpheno.stages.run_folder import Splits, fold_name, model_files, write_parquet
+from cellpheno.stages.run_folder import TRAINED_ON, Splits, model_files, write_csv, write_parquet
 from cellpheno.stages.train_fold import check_network
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
@@ -147,7 +147,7 @@ def train_cells(
     jobs = [_job(work, cells, place, held, output, seed, start_hash) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs)
-    if outcome.bugs:
+    if outcome.left_out:  # a fold's table is not there, or of earlier models
         return outcome
     tables = [_table(output, job.unit) for job in jobs]
     settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}
@@ -267,6 +267,7 @@ def train_cell_fold(
             threads=threads,
             **components,
         )
+        write_csv(training[[PLATE, WELL]].drop_duplicates(), temporary / TRAINED_ON)
     trained, card = load_model(folder)
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place)

@@ -14,11 +14,12 @@ from cellpheno.batch.engine import Result
 from cellpheno.compare.splits import inner_split
 from cellpheno.compare.tuning import choose, inner_wells
 from cellpheno.errors import InputError
-from cellpheno.models.finetune import start_from
+from cellpheno.models.finetune import parameter_groups, start_from
 from cellpheno.models.mil import build_classifier
-from cellpheno.plates.commit import commit_file, commit_folder
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.commit import commit_folder
 from cellpheno.stages.facts import as_arrays
-from cellpheno.stages.run_folder import TUNING, model_files
+from cellpheno.stages.run_folder import TRAINED_ON, TUNING, model_files, write_csv
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.configurations import configured
 from cellpheno.training.fit import fit_fold
@@ -50,6 +51,7 @@ def check_network(
     """
     try:
         network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
+        parameter_groups(network, network.rates)
         if start is None:
             return None
         trained = load_model(start)
@@ -84,8 +86,8 @@ def train_fold(
     chosen = configured(components, configurations[int(tried["chosen"].to_numpy().argmax())])
     with commit_folder(folder) as temporary:
         _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
-        with commit_file(temporary / TUNING) as path:
-            tried.to_csv(path, index=False)
+        write_csv(tried, temporary / TUNING)
+        write_csv(training[[PLATE, WELL]], temporary / TRAINED_ON)
     resume.unlink(missing_ok=True)
     return Result(
         "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}

@@ -183,7 +183,7 @@ def transfer_curve(
         threads=threads,
     )
     jobs = [unit_job(unit, work, start_hash) for unit in units]
-    if (outcome := here(jobs)).bugs:
+    if (outcome := here(jobs)).left_out:  # a table is not there, or of an earlier study
         return outcome
     tables = [output / "units" / f"{job.unit}.csv" for job in jobs]
     key = make_key("transfer_curve", tables=[hash_file(path) for path in tables])

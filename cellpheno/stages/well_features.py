@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, fits
 from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import COUNT, aggregate
@@ -61,6 +62,26 @@ def lacking_messages(wells: pd.DataFrame, features: pd.DataFrame, baselines: Bas
     for message in messages:
         log.warning("%s", message)
     return messages
+
+
+def check_measured(wells: pd.DataFrame) -> None:
+    """Refuse wells whose cells were not measured, where those of others were.
+
+    Raises
+    ------
+    InputError
+        Naming the plates, with how many of their wells, and the step to run.
+    """
+    there = [cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()]
+    lacking = wells[~np.array(there, dtype=bool)]
+    if any(there) and len(lacking):
+        raise InputError(
+            *(
+                f"plate {plate}: {len(own)} wells have no cell table, such as {own[WELL].iloc[0]}; run: "
+                f"cellpheno measure plate=..."
+                for plate, own in lacking.groupby(PLATE, sort=True)
+            )
+        )
 
 
 def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) -> pd.DataFrame:

@@ -196,7 +196,8 @@ def fit_fold(
     with reproducible(seed, threads), quiet():
         given = {"classes": classes, "normalization": normalization, "limits": limits, "instances": instances}
         bags = data(wells_train, wells_validation, **given, seed=seed, **several)
-        counted = membership(labels or [], classes, multilabel).sum(axis=0).tolist()
+        given_labels = [*wells_train["label"], *wells_validation["label"]]
+        counted = membership(given_labels, classes, multilabel).sum(axis=0).tolist()
         untaught = [name for name, n in zip(classes, counted, strict=True) if labels is not None and n == 0]
         taught = list(bags.train.wells["label"])
         network = build_classifier(
@@ -218,6 +219,8 @@ def fit_fold(
             enable_progress_bar=sys.stderr.isatty() and multiprocessing.parent_process() is None,
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
+        if run.check_val_every_n_epoch != 1:
+            raise InputError("trainer.check_val_every_n_epoch: wanted 1, the best epoch is chosen among all")
         _train(run, network, bags, resume)
     if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
         raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
@@ -226,7 +229,7 @@ def fit_fold(
         {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)},
         normalization,
         classes=classes,
-        labels=[*wells_train["label"], *wells_validation["label"]] if labels is None else labels,
+        labels=given_labels if labels is None else labels,
         multilabel=multilabel,
         channels=channels,
         instances=instances,

@@ -114,15 +114,19 @@ class Embedded(Cells):
         Raises
         ------
         InputError
-            If the plate has no such features.
+            If the plate has no such features, or those of its wells were made in different ways.
         """
         folder = plate.folder / "features" / self.name
-        first = next(iter(sorted(folder.glob("*.zarr"))), None)
-        if first is None:
+        again = f"cellpheno embed plate={plate.path} embedding={self.name}"
+        names = {path.stem: tuple(read_attributes(path)["features"]) for path in sorted(folder.glob("*.zarr"))}
+        if not names:
+            raise InputError(f"{folder} holds no features; run: {again}")
+        first, *others = names
+        if odd := [well for well in others if names[well] != names[first]]:
             raise InputError(
-                f"{folder} holds no features; run: cellpheno embed plate={plate.path} embedding={self.name}"
+                f"{folder}: features of {', '.join(odd[:5])} were made otherwise than {first}; run: {again}"
             )
-        return tuple(read_attributes(first)["features"]), None
+        return names[first], None
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,10 @@ class Tiles(Fields):
     """
 
     tile_px: int = 128
+
+    def sample(self, place: Place) -> NDArray[Any]:
+        """Of the whole fields, as where these are the instances: tiles stand row by row from a corner."""
+        return Fields.pixels(self, place, slice(0, 4))[..., ::4, ::4]
 
     def count(self, place: Place) -> int:
         """Count the tiles of all fields."""

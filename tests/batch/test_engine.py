@@ -230,3 +230,11 @@ def test_the_calls_of_a_contestant_add_up_and_its_signature_stays():
     made(0.03)
     assert 0.05 <= costs["wait"]["seconds"] < 5
     assert inspect.signature(made).parameters["grid"].default == [1, 2]
+
+
+def test_what_was_set_aside_is_tried_again_though_its_key_is_the_same(tmp_path):
+    """Crops that were cut again are the same bytes, under the same key."""
+    run(tmp_path, [Job("A01", "k", functools.partial(damaged, tmp_path, "A01"))])
+    (repaired,) = jobs_for(tmp_path, {"A01": 3})
+    assert run(tmp_path, [repaired._replace(key="k")]).exit_code == 0
+    assert (tmp_path / "A01.txt").read_text() == "9"

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellpheno.compare.baselines import baseline_predictions, fit_predict, fit_predict_categories
+from cellpheno.compare.baselines import baseline_predictions, contest, fit_predict, fit_predict_categories
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.errors import InputError
@@ -196,10 +196,15 @@ def test_a_pattern_without_a_column_is_named():
         predict(wells, features, partial(ENGINEERED, columns=["Cells_*", "Nuclei_*"]))
 
 
-def test_a_class_that_lost_all_its_cells_is_named():
+def test_a_class_that_lost_all_its_cells_is_never_called_and_two_are_wanted():
     wells, features = screen()
     features.loc[wells["label"] == "c", "Metadata_Count_Cells"] = 0
-    with pytest.raises(InputError, match="no well with cells of class 'c'"):
+    found = predict(wells, features)
+    seen = found[found["n_cells"] > 0]
+    assert (seen["pred"] != "c").all()
+    assert seen["prob_c"].between(0, 0.2, inclusive="neither").all()
+    features.loc[wells["label"] == "b", "Metadata_Count_Cells"] = 0
+    with pytest.raises(InputError, match="wells with cells of class 'a' alone"):
         predict(wells, features)
 
 
@@ -242,3 +247,21 @@ def test_there_are_as_many_options_as_were_laid_down():
         *("by_compound_and_week", "by_plate", "by_treatment", "by_well", "column", "leave_one_group_out"),
         "random_cells",
     ]
+
+
+def test_profiles_may_have_a_column_called_label():
+    wells, features = screen()
+    made = features.drop(columns="Metadata_Count_Cells").assign(label=np.arange(len(features)))
+    given = partial(ENGINEERED, columns=["*"], without=["Metadata_*", "label"])
+    elsewhere, plain = (partial(given, profiles=lambda t=t: t) for t in (made, made.drop(columns="label")))
+    pd.testing.assert_frame_equal(predict(wells, features, elsewhere), predict(wells, features, plain))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_well_without_cells_is_not_drawn_for_a_learning_curve(seed):
+    wells, features = screen()
+    features.loc[wells["label"].eq("a").idxmax(), "Metadata_Count_Cells"] = 0
+    folds = by_well(wells, n_folds=4, seed=seed)
+    found = contest(wells, features, folds, {"engineered": ENGINEERED}, CLASSES, seed, wells_per_class=1)
+    own = found.predictions.query("role == 'out_of_fold' and n_cells > 0")
+    assert (own.groupby("fold")["prob_a"].max() > 0.2).all()  # the class was taught in every fold

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import SVC
 
 from cellpheno.compare.baselines import baseline_predictions, contest, fit_predict, fit_predict_categories
-from cellpheno.compare.classifiers import LinearSVMEnsemble, decision_values
+from cellpheno.compare.classifiers import LinearSVMEnsemble, fit_decision
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.compare.tuning import check_grids, choose, configurations, inner_score, inner_wells
 from cellpheno.components import build
@@ -281,7 +281,7 @@ def test_the_ensemble_is_the_mean_of_its_machines(classes):
     np.testing.assert_allclose(model.decision_function(new), expected, atol=1e-9)
     assert clone(model).get_params() == {"C": 0.5, "n_members": 4, "random_state": 3}
     one, two = (
-        decision_values(partial(LinearSVMEnsemble, n_members=3), x, pd.Series(y), new, classes, seed, False)
+        fit_decision(partial(LinearSVMEnsemble, n_members=3), x, pd.Series(y), classes, seed, False)(new)
         for seed in (1, 2)
     )
     assert not np.array_equal(one, two)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from cellpheno.compare.leaks import both_sides, compound_column, leaks
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.errors import InputError
-from cellpheno.report.matching import both_sides as told_in_the_report
 from tests.compare.test_strict_splits import COMPOUND, KEYS, screen
 
 ASKED = ["image", "compound"]
@@ -83,12 +82,3 @@ def test_the_column_of_the_compound_is_found_by_its_name_or_given():
     assert compound_column(wells, "drug", "moa") == "Metadata_drug"
     with pytest.raises(InputError, match="compound=gene: the plate map has no such column"):
         compound_column(wells, "gene", "moa")
-
-
-def test_the_report_takes_the_sentences_as_they_were_written(tmp_path):
-    assert told_in_the_report(tmp_path) == []
-    wells = screen([("a", "x", "1"), ("b", "y", "1")] * 2)
-    folds = by_well(wells, n_folds=2, seed=0)
-    table = both_sides(wells, folds, COMPOUND)
-    table.to_csv(tmp_path / "both_sides.csv", index=False)
-    assert told_in_the_report(tmp_path) == table["note"].tolist() != []

@@ -1,6 +1,7 @@
 """Matching of a run's treatments: against a loop over pairs, what cannot be matched, what is refused."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from cellpheno.errors import InputError
 from cellpheno.profiles.normalize import fit_robust_z
 from cellpheno.profiles.select import select_features
 from cellpheno.report.matching import matching
+from cellpheno.report.run import read_table
 from cellpheno.report.words import DASH
 
 MATCH = {"treatment": ["compound", "dose"], "compound": "compound", "batch": "week", "without": ["dmso"]}
@@ -152,12 +154,12 @@ def test_a_question_that_cannot_be_asked_is_refused(change, told):
 
 
 def test_the_report_shows_a_row_a_contestant_and_kind(tmp_path):
-    assert matching(tmp_path) == []
+    assert matching(SimpleNamespace(matching=None)) == []
     wells, features = screen()
     question = matching_question(MATCH, wells, ["m0", "m1", "m2", "dmso"], False)
     scores = match_contestants(wells, features, BASELINES, question).scores
     scores.to_csv(tmp_path / "matching_scores.csv", index=False)
-    rows = matching(tmp_path)
+    rows = matching(SimpleNamespace(matching=read_table(tmp_path / "matching_scores.csv")))
     assert [(row["contestant"], row["kind"]) for row in rows] == [
         ("engineered", "NSC"),
         ("engineered", "NSCB"),

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from cellpheno.compare.baselines import baseline_predictions
 from cellpheno.compare.leaks import leaks
 from cellpheno.compare.splits import FOLD_COLUMNS, assign_folds, by_group, by_well
-from cellpheno.compare.strict_splits import by_column, by_combination, random_cells, training_wells, unscored
+from cellpheno.compare.strict_splits import (
+    UNSCORED,
+    by_column,
+    by_combination,
+    random_cells,
+    training_wells,
+    unscored,
+)
 from cellpheno.errors import InputError
 
 COMPOUND, WEEK = "Metadata_compound", "Metadata_week"
@@ -134,3 +141,17 @@ def test_the_same_compound_or_picture_on_both_sides_is_named_once_a_split():
     assert f"P1 {b}" in fault
     assert leaks(wells, honest, ["image"], {("P1", a): {"x"}, ("P1", b): {"y"}}) == []
     assert "no such column" in leaks(wells, folds, ["Metadata_gene"], {})[0]
+
+
+def test_columns_kept_apart_may_have_spaces_in_their_names():
+    wells = screen([(k, d, str(w)) for w, pairs in enumerate(["ax by", "ax bz", "az by"]) for k, d in pairs.split()])
+    spaced = wells.rename(columns={COMPOUND: "Metadata_compound name"})
+    about = {"seed": 0, "split": "both"}
+    plain, other = (
+        by_combination(table, groups=[name, "Metadata_week"], **about)
+        for table, name in ((wells, COMPOUND), (spaced, "Metadata_compound name"))
+    )
+    assert plain["fold"].tolist() == other["fold"].tolist()
+    for fold in set(plain["fold"]) - {UNSCORED}:
+        held, own = plain[plain["fold"] == fold], other[other["fold"] == fold]
+        assert training_wells(wells, held).tolist() == training_wells(spaced, own).tolist()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, cross_entropy, one_hot
 
 from cellpheno.models.attention import GatedAttention
-from cellpheno.models.encoders import SmallResNet
+from cellpheno.models.encoders import Features, SmallResNet
 from cellpheno.models.mil import MILClassifier, balanced_accuracy, build_classifier
 from cellpheno.models.pooling import Mean, NoisyAnd
 from cellpheno.models.segments import bag_sum
@@ -66,6 +66,23 @@ def test_score_poolings_learn_from_both_losses():
     torch.testing.assert_close(model.loss(out, labels), expected)
 
 
+def test_a_rare_class_counts_as_much_as_a_frequent_one_in_batches_of_any_size():
+    """Nine wells of one class and one of the other: half of the loss each, over single wells and over all at once."""
+    labels = torch.tensor([0] * 9 + [1])
+    model = classifier(NoisyAnd, class_weights=torch.tensor([10 / 18, 10 / 2, 1.0])).eval()
+    instances, bag = (
+        torch.rand(1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).expand(10, -1, -1, -1),
+        torch.arange(10),
+    )
+    whole = model.loss(model(instances, bag, 10), labels)
+    alone = torch.stack([model.loss(model(instances[:1], bag[:1], 1), label[None]) for label in labels])
+    torch.testing.assert_close(whole, alone.mean())
+    frequent, rare = alone[0] * 9, alone[9]
+    plain = classifier(NoisyAnd).eval()
+    unweighted = [plain.loss(plain(instances[:1], bag[:1], 1), torch.tensor([k])) for k in (0, 1)]
+    torch.testing.assert_close(frequent / unweighted[0], rare / unweighted[1])
+
+
 def test_class_weights_and_label_smoothing_reach_the_loss():
     weights = torch.tensor([0.5, 1.0, 4.0])
     torch.manual_seed(0)
@@ -73,7 +90,7 @@ def test_class_weights_and_label_smoothing_reach_the_loss():
         *(SmallResNet(2, width=8, depth=1), GatedAttention(32), CLASSES), class_weights=weights, label_smoothing=0.1
     )
     out = model(*batch()[:2], 3)
-    expected = cross_entropy(out.logits, batch().labels, weight=weights, label_smoothing=0.1)
+    expected = cross_entropy(out.logits, batch().labels, weight=weights, label_smoothing=0.1, reduction="sum") / 3
     torch.testing.assert_close(model.loss(out, batch().labels), expected)
     assert "class_weights" not in model.state_dict()
 
@@ -140,7 +157,7 @@ def test_class_weights_and_label_smoothing_of_one_class_a_bag_equal_a_naive_loop
     for row, k in zip(logs, truth.tolist(), strict=True):
         total -= (1 - smoothing) * weights[k] * row[k]
         total -= smoothing / 3 * sum(w * value for w, value in zip(weights, row, strict=True))
-    assert model.loss(out, truth).item() == pytest.approx(total / sum(weights[k] for k in truth.tolist()), rel=1e-5)
+    assert model.loss(out, truth).item() == pytest.approx(total / 3, rel=1e-5)
 
 
 def test_validation_of_several_classes_is_the_mean_balanced_accuracy_of_their_answers():
@@ -154,3 +171,20 @@ def test_validation_of_several_classes_is_the_mean_balanced_accuracy_of_their_an
     model.on_validation_epoch_end()
     expected = np.mean([balanced_accuracy_score(truth[:, k], predicted[:, k]) for k in range(3)])
     assert logged["val_balanced_accuracy"] == pytest.approx(expected)
+
+
+def test_a_feature_that_did_not_vary_in_training_says_nothing_of_new_wells():
+    """Its weight is where it started: a count that was 3 in every training cell must not speak when it is 4."""
+    encoder = Features(n_channels=2)
+    training = torch.randn(64, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    training[:, 1] = 3.0
+    encoder(training)
+    found = encoder.eval()(torch.tensor([[0.5, 3.0], [0.5, 4.0]])[:, :, None, None])
+    assert found[:, 1].tolist() == [0.0, 0.0]
+    assert found[0, 0] == found[1, 0] != 0
+
+
+def test_a_last_batch_of_one_cell_is_passed_over():
+    model = classifier(Mean).train()
+    one = Batch(torch.rand(1, 2, 16, 16), torch.tensor([0]), torch.tensor([1]))
+    assert model.training_step(one, 0) is None

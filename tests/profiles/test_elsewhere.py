@@ -184,3 +184,23 @@ def test_cellprofilers_own_files_are_read(tmp_path):
     np.testing.assert_allclose(table.loc["A01", [f"Nuclei_{c}" for c in features]].astype(float), expected)
     assert table.shape[0] == 2
     assert table.shape[1] > 300
+
+
+def test_the_number_of_a_row_is_no_feature(tmp_path, caplog):
+    """Rows stand in the order of the plate, or of its classes."""
+    rows = pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": ["B02", "B03"], "Cells_A": [1.0, 2.0]})
+    rows = rows.assign(dose=[1, 2])
+    rows.to_csv(tmp_path / "indexed.csv")
+    with caplog.at_level("INFO", "cellpheno"):
+        found = read_profiles(str(tmp_path / "indexed.csv"))
+    assert list(found) == ["Metadata_Plate", "Metadata_Well", "Cells_A", "dose"]
+    assert "numbers of rows are left out: Unnamed: 0" in caplog.text
+    assert "taken as features, though of no compartment: dose" in caplog.text
+
+
+def test_two_tables_of_one_compartment_are_refused(tmp_path):
+    (tmp_path / "Run_Image.csv").write_text("ImageNumber,Metadata_Plate,Metadata_Well\n1,P1,B02\n")
+    for name in ("Nuclei", "FilteredNuclei"):
+        (tmp_path / f"Run_{name}.csv").write_text("ImageNumber,ObjectNumber,AreaShape_Area\n1,1,5\n")
+    with pytest.raises(InputError, match=r"AreaShape_Area twice.*Run_FilteredNuclei\.csv, Run_Nuclei\.csv"):
+        read_profiles(str(tmp_path))

@@ -17,6 +17,7 @@ from tests.conftest import SMALL
 
 MATCH = "match={treatment: [compound, concentration_um], compound: compound}"
 SAME = [text for text in SMALL if text.startswith(("plate=", "split.", "n_bootstrap", "no_leak"))]
+ELSEWHERE = "baselines.elsewhere.profiles"
 RUN = [*SAME, MATCH, "output=runs/contest"]
 
 
@@ -170,10 +171,19 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
         (["no_leak=[image,compound]"], "wells of DMSO need groups of their own there"),
         (["compound=drug"], "compound=drug: the plate map has no such column"),
         (["match={treatment: compund, compound: compound}"], "did you mean compound"),
-        (["baselines=[elsewhere]", "baselines.elsewhere.profiles.path=no.csv"], "no.csv is not there"),
+        (["baselines=[elsewhere]", f"{ELSEWHERE}.path=no.csv", "reference=elsewhere"], "no.csv is not there"),
+        (["reference=engineerd"], "reference=engineerd: wanted one of engineered, cell_count"),
         (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
     ],
 )
 def test_refusals_end_with_2_and_say_what_to_do(cropped_screen, overrides, message, capsys, tmp_path):
     assert cropped_screen("compare", *RUN[:-1], f"output={tmp_path}/out", *overrides) == 2
     assert message in capsys.readouterr().err
+
+
+def test_wells_that_were_not_measured_are_named_before_the_contest(cropped_screen, fresh_copy, capsys):
+    screen = fresh_copy(cropped_screen)
+    first = sorted((screen.folder / "SIM1/cells").glob("*.parquet"))[0]
+    first.unlink()
+    assert screen("compare", *RUN) == 2
+    assert f"plate SIM1: 1 wells have no cell table, such as {first.stem}" in capsys.readouterr().err

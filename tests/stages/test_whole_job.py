@@ -150,3 +150,20 @@ def test_the_same_picture_on_both_sides_of_a_fold_is_refused_but_an_empty_one_is
     assert "or allow it: no_leak=[]" in told
     zarr.open_array(plate.wells[0].fields[0].path / "0", mode="r+")[:] = 7
     assert shared_images(wells) == {}
+
+
+def test_models_are_bound_to_the_folds_they_were_trained_on(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    run = screen.folder / "runs/small"
+    models, before = run / "models/by_well", (run / "predictions-mil.csv").read_bytes()
+    shutil.copytree(models / "repeat0_fold0", models / "repeat0_fold7")  # as of a run with more folds
+    assert screen.run("steps=[predict]") == 0
+    assert (run / "predictions-mil.csv").read_bytes() == before
+    assert screen.run("steps=[compare]", "split.by_well.n_folds=4") == 2
+    assert "contestant mil was trained on other folds" in capsys.readouterr().err
+    folds = pd.read_csv(run / "folds.csv")
+    folds.assign(fold=(folds["fold"] + 1) % 2).to_csv(run / "folds.csv", index=False)
+    assert screen.run("steps=[predict]") == 2
+    told = capsys.readouterr().err
+    assert "wells that folds.csv holds out, such as SIM1" in told
+    assert "train again" in told

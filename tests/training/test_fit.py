@@ -203,3 +203,9 @@ def remembering(start, made):
         made.append(self)
 
     return begin
+
+
+def test_validation_in_some_epochs_only_is_refused(recipe, few, trainer_of, tmp_path):
+    trainer = partial(trainer_of(2), check_val_every_n_epoch=2)
+    with pytest.raises(InputError, match="check_val_every_n_epoch"):
+        recipe.fit(*few, tmp_path, trainer=trainer)

@@ -1,6 +1,7 @@
 """Fields and tiles, read from a plate of known pixels."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cellpheno.errors import InputError
+from cellpheno.images.crops import Crops, write_crops
 from cellpheno.models.encoders import KrausNet
 from cellpheno.models.pooling import NoisyAnd
 from cellpheno.models.transforms import PlatePercentiles
@@ -17,7 +19,7 @@ from cellpheno.report.class_maps import class_map
 from cellpheno.training.bags import WellBags, plate_limits, square
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.datamodule import PlateDataModule
-from cellpheno.training.instances import Fields, Tiles
+from cellpheno.training.instances import Embedded, Fields, Tiles
 from cellpheno.training.predict import predict_wells
 
 SITES, HEIGHT, WIDTH = (2, 5), 150, 96
@@ -123,3 +125,18 @@ def test_a_well_of_fields_is_predicted_alike_whole_and_in_pieces(fields, trained
     model.piece = 1
     alone, _ = predict_wells(model, card, table.iloc[[1]], limits=limits)
     assert alone["logit_bright"].item() == pytest.approx(whole.logits[0, 0].item(), abs=1e-4)
+
+
+def test_grey_levels_of_tiles_are_those_of_the_whole_fields(fields):
+    place = fields[0]["place"].iloc[0]
+    np.testing.assert_array_equal(Tiles(tile_px=32).sample(place), Fields().sample(place))
+
+
+def test_features_made_in_two_ways_on_one_plate_are_refused(fields, tmp_path):
+    plate = SimpleNamespace(folder=tmp_path, path=tmp_path / "P1.zarr")
+    keys = np.zeros(1, np.int32)
+    for well, names in (("A01", ["x_0"]), ("A02", ["x_0"]), ("A03", ["y_0"])):
+        crops = Crops(np.zeros((1, 1, 1, 1), np.float32), keys, keys, keys > 0)
+        write_crops(tmp_path / "features/default" / f"{well}.zarr", crops, features=names)
+    with pytest.raises(InputError, match="A03 were made otherwise than A01"):
+        Embedded().optics(plate)
