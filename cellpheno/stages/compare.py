@@ -36,7 +36,7 @@ from cellpheno.stages.run_folder import (
     write_csv,
     write_parquet,
 )
-from cellpheno.stages.well_features import Baselines, check_measured, elsewhere_hashes, lacking_messages, well_features
+from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
 
 FEW = "classes with fewer than "  # how a message on a learning curve begins
@@ -138,7 +138,6 @@ def compare(
     networks = _networks(output, contestant, contestants, plan.folds)
     if reference not in (known := [*networks, *baselines]):
         raise InputError(f"reference={reference}: wanted one of {', '.join(known)}")
-    check_measured(plan.usable)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",

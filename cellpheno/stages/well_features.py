@@ -64,31 +64,16 @@ def lacking_messages(wells: pd.DataFrame, features: pd.DataFrame, baselines: Bas
     return messages
 
 
-def check_measured(wells: pd.DataFrame) -> None:
-    """Refuse wells whose cells were not measured, where those of others were.
-
-    Raises
-    ------
-    InputError
-        Naming the plates, with how many of their wells, and the step to run.
-    """
-    there = [cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()]
-    lacking = wells[~np.array(there, dtype=bool)]
-    if any(there) and len(lacking):
-        raise InputError(
-            *(
-                f"plate {plate}: {len(own)} wells have no cell table, such as {own[WELL].iloc[0]}; run: "
-                f"cellpheno measure plate=..."
-                for plate, own in lacking.groupby(PLATE, sort=True)
-            )
-        )
-
-
 def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) -> pd.DataFrame:
     """Features of every well: of its cells, aggregated, and of its whole fields, whichever were measured.
 
     One cell table is in memory at a time. A well without cells has nan; where no cell was measured, as on the path of
     whole fields, the wells' numbers of cells are unknown.
+
+    Raises
+    ------
+    InputError
+        If the cells of some wells were measured and those of others were not, naming the plates.
     """
     table = _cell_features(wells, statistics)
     images = _image_features(wells)
@@ -96,8 +81,19 @@ def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) 
 
 
 def _cell_features(wells: pd.DataFrame, statistics: Sequence[str]) -> pd.DataFrame:
-    if not any(cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()):
+    there = np.array(
+        [cells_path(Path(well["folder"]), well[WELL]).is_file() for _, well in wells.iterrows()], dtype=bool
+    )
+    if not there.any():
         return wells[[PLATE, WELL]].assign(**{COUNT: np.nan})
+    if not there.all():
+        raise InputError(
+            *(
+                f"plate {plate}: {len(own)} wells have no cell table, such as {own[WELL].iloc[0]}; run: "
+                f"cellpheno measure plate=..."
+                for plate, own in wells[~there].groupby(PLATE, sort=True)
+            )
+        )
     rows = []
     for _, well in wells.iterrows():
         cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))

@@ -186,8 +186,8 @@ class Fields:
         return Crops(pixels, site, np.zeros_like(site), np.zeros(len(site), bool))
 
     def sample(self, place: Place) -> NDArray[Any]:
-        """Every fourth pixel in y and in x of the first four fields."""
-        return self.pixels(place, slice(0, 4))[..., ::4, ::4]
+        """Every fourth pixel in y and in x of the first four fields, whole ones where the instances are tiles."""
+        return self._stack(place, _fields(place)[:4])[..., ::4, ::4]
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,6 @@ class Tiles(Fields):
     """
 
     tile_px: int = 128
-
-    def sample(self, place: Place) -> NDArray[Any]:
-        """Of the whole fields, as where these are the instances: tiles stand row by row from a corner."""
-        return Fields.pixels(self, place, slice(0, 4))[..., ::4, ::4]
 
     def count(self, place: Place) -> int:
         """Count the tiles of all fields."""
