@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 
-from cellpheno.compare.baselines import baseline_predictions
+from cellpheno.compare.contest import contest
 from cellpheno.compare.statistics import scores
 from cellpheno.components import build
 from cellpheno.config import load_config
@@ -98,7 +98,7 @@ def test_permuted_labels_are_called_better_or_worse_than_chance_as_rarely_as_the
     rng, rejected = np.random.default_rng(0), 0
     for _ in range(200):
         dealt = wells.groupby(fold)["label"].transform(lambda own: rng.permutation(own.to_numpy()))
-        predictions = baseline_predictions(wells.assign(label=dealt), features, folds, engineered, classes, seed=0)
+        predictions = contest(wells.assign(label=dealt), features, folds, engineered, classes, seed=0).predictions
         table = scores(predictions, classes, n_bootstrap=500, seed=0)
         row = table[(table["metric"] == "balanced_accuracy") & (table["class"] == "")].iloc[0]
         rejected += not row["low"] <= 1 / len(classes) <= row["high"]

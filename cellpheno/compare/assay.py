@@ -128,7 +128,7 @@ def dose_response(
         If a column is missing or a dose is no number.
     """
     margins = _margins(predictions, wells, classes, [dose] if by is None else [dose, by])
-    margins = margins.assign(dose=_doses(margins, dose)).dropna(subset="dose")
+    margins = margins.assign(dose=doses(margins, dose)).dropna(subset="dose")
     rows = []
     for key, own in _groups(margins, by):
         for level, here in own.groupby("dose", sort=True)["margin"]:
@@ -150,7 +150,7 @@ def dose_trend(
         hill_ec50, hill_slope``; ``low`` and ``high`` are nan, and the Hill values too where the fit does not converge.
     """
     margins = _margins(predictions, wells, classes, [dose] if by is None else [dose, by])
-    margins = margins.assign(dose=_doses(margins, dose)).dropna(subset="dose")
+    margins = margins.assign(dose=doses(margins, dose)).dropna(subset="dose")
     rows = []
     for key, own in _groups(margins, by):
         own = own[own["role"] == NEW] if (own["role"] == NEW).any() else own
@@ -230,10 +230,22 @@ def _groups(margins: pd.DataFrame, by: str | None) -> list[tuple[tuple[str, str,
     return [((str(a), str(b), str(c)), own) for (a, b, c), own in ((tuple(key), own) for key, own in found)]
 
 
-def _doses(margins: pd.DataFrame, dose: str) -> "pd.Series[float]":
-    text = margins[dose].where(margins[dose].notna() & (margins[dose].astype(str).str.strip() != ""))
+def doses(wells: pd.DataFrame, dose: str) -> "pd.Series[float]":
+    """Doses of the wells; nan where they have none.
+
+    Raises
+    ------
+    InputError
+        Naming each well whose dose is no number, or below 0.
+
+    Examples
+    --------
+    >>> doses(pd.DataFrame({"Metadata_dose": ["0.5", ""]}), "Metadata_dose").tolist()
+    [0.5, nan]
+    """
+    text = wells[dose].where(wells[dose].notna() & (wells[dose].astype(str).str.strip() != ""))
     number = pd.to_numeric(text, errors="coerce")
-    wrong = margins[text.notna() & (number.isna() | (number < 0))].drop_duplicates([PLATE, WELL])
+    wrong = wells[text.notna() & (number.isna() | (number < 0))].drop_duplicates([PLATE, WELL])
     if len(wrong):
         raise InputError(
             *(

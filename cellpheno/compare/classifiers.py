@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
 
 from cellpheno.classes import membership
-from cellpheno.compare.predictions import prior_logits
+from cellpheno.compare.predictions import prior_logits, with_untaught
 from cellpheno.errors import InputError
 
 Decision = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # features (m, d) to decision values (m, K)
@@ -34,6 +34,7 @@ def fit_decision(
         Features of training wells.
     labels : Series of str, n
     classes : sequence of str
+        One without a training well gets the probability of half a well and is never called.
     seed : int
         Goes to every ``random_state`` of the classifier.
     multilabel : bool
@@ -49,7 +50,7 @@ def fit_decision(
     Raises
     ------
     InputError
-        If a class has no training well.
+        If fewer than two classes have a training well.
 
     Examples
     --------
@@ -61,13 +62,15 @@ def fit_decision(
     """
     if multilabel:
         return _yes_no(classifier, x, labels, classes, seed)
-    if lacking := [name for name in classes if not (labels == name).any()]:
-        raise InputError(f"a training fold has no well with cells of class {', '.join(map(repr, lacking))}")
+    taught = [name for name in classes if (labels == name).any()]
+    if len(taught) < 2:
+        told = ", ".join(map(repr, taught)) or "none"
+        raise InputError(f"a training fold has wells with cells of class {told} alone")
     model = classifier()
     seeds = [key for key in model.get_params() if key.rsplit("__", 1)[-1] == "random_state"]
     model.set_params(**dict.fromkeys(seeds, seed))
     model.fit(x, labels.to_numpy(dtype=object).astype(str))
-    order = [list(model.classes_).index(name) for name in classes]
+    order = [list(model.classes_).index(name) for name in taught]
 
     def decide(new: NDArray[np.float64]) -> NDArray[np.float64]:
         if hasattr(model, "decision_function"):
@@ -75,7 +78,7 @@ def fit_decision(
             scores = np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
         else:  # a forest's vote of 0 is no proof: one vote in a thousand
             scores = np.log(np.clip(model.predict_proba(new), 1e-3, None))
-        return scores[:, order]
+        return with_untaught(scores[:, order], taught, classes, len(labels))
 
     return decide
 

@@ -7,8 +7,7 @@ needs no other fit. Features that go together share their importance: each alone
 figure does not say that a feature differs in nothing.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,55 +79,38 @@ def log_loss_rise(decide: Decision, new: Floats, truth: Ints | Flags, pool: Floa
     return rise
 
 
-def watch_fold(
-    found: list[pd.DataFrame],
-    labels: "pd.Series[str]",
-    classes: Sequence[str],
-    *,
-    contestant: str,
-    split: str,
-    seed: int,
-    multilabel: bool,
-) -> Callable[[Fitted], None]:
-    """Make what a baseline shows its fit to: it adds the importances of one fold to ``found``.
+def fold_importance(
+    fitted: Fitted, labels: "pd.Series[str]", classes: Sequence[str], multilabel: bool, seed: int
+) -> pd.DataFrame:
+    """Importance of each feature in one fold.
 
     Parameters
     ----------
-    found : list of DataFrame
-        Grows by one a fold: ``contestant, split, feature, rise``.
+    fitted : Fitted
     labels : Series of str
-        Of the test wells; those without a class that was taught do not count.
+        Of the test wells; those without a class do not count.
     classes : sequence of str
-        Classes that were taught, in the order of the decision values.
-    contestant, split : str
-    seed : int
-        Of the draws.
+        In the order of the decision values.
     multilabel : bool
         A well may have several classes.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    DataFrame
+        ``feature, rise``; empty where no test well counts.
     """
-    return partial(_add_fold, found, labels, list(classes), contestant, split, seed, multilabel)
-
-
-def _add_fold(
-    found: list[pd.DataFrame],
-    labels: "pd.Series[str]",
-    classes: list[str],
-    contestant: str,
-    split: str,
-    seed: int,
-    multilabel: bool,
-    fitted: Fitted,
-) -> None:
     own = labels[fitted.known]
-    counts = ((own != "") if multilabel else own.isin(classes)).to_numpy()
+    counts = ((own != "") if multilabel else own.isin(list(classes))).to_numpy()
     if not counts.any():
-        return
+        return pd.DataFrame({"feature": [], "rise": []})
     truth: NDArray[np.bool_] | NDArray[np.intp] = membership(own[counts], classes, multilabel)  # (m, K)
     truth = truth if multilabel else truth.argmax(axis=1)
     order = np.random.default_rng(seed).permutation(len(fitted.train))  # none lends twice before all have lent
     draws = np.resize(order, (N_DRAWS, int(counts.sum())))
     rise = log_loss_rise(fitted.decide, fitted.new[counts], truth, fitted.train, draws)
-    found.append(pd.DataFrame({"contestant": contestant, "split": split, "feature": fitted.features, "rise": rise}))
+    return pd.DataFrame({"feature": fitted.features, "rise": rise})
 
 
 def importance_table(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -147,6 +129,7 @@ def importance_table(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
     >>> importance_table([one, one.iloc[1:]])[["feature", "importance", "low", "n_folds"]].to_numpy().tolist()
     [['a', 0.25, 0.0, 1], ['b', 0.25, 0.25, 2]]
     """
+    found = [table for table in found if len(table)]
     if not found:
         return pd.DataFrame(columns=COLUMNS)
     numbered = pd.concat([table.assign(of=i) for i, table in enumerate(found)], ignore_index=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cellpheno.compare.baselines import baseline_predictions
+from cellpheno.compare.contest import contest
 from cellpheno.compare.metrics import score
 from cellpheno.compare.predictions import mean_over_repeats
 from cellpheno.compare.splits import LABEL
@@ -33,7 +33,7 @@ def permutation_null(
     Parameters
     ----------
     wells, features, baseline, classes
-        As in `cellpheno.compare.baselines.baseline_predictions`.
+        As in `cellpheno.compare.contest.contest`.
     folds : DataFrame
         One split with one repeat.
     n_permutations : int
@@ -47,7 +47,7 @@ def permutation_null(
     Raises
     ------
     InputError
-        If ``folds`` has several splits or repeats, or as `baseline_predictions` does.
+        If ``folds`` has several splits or repeats, or as `contest` does.
 
     References
     ----------
@@ -60,7 +60,7 @@ def permutation_null(
     for permutation in range(1 + n_permutations):
         if permutation > 0:
             held[LABEL] = held.groupby("fold", sort=True)[LABEL].transform(lambda own: rng.permutation(own.to_numpy()))
-        table = baseline_predictions(held, features, folds, {"baseline": baseline}, classes, seed)
+        table = contest(held, features, folds, {"baseline": baseline}, classes, seed).predictions
         means = mean_over_repeats(table, classes)
         truth = np.array([list(classes).index(name) for name in means["true"]], dtype=np.intp)
         logits = means[[f"logit_{name}" for name in classes]].to_numpy(np.float64)

@@ -7,7 +7,7 @@ verdict on it and no score counts it, though it may teach.
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -192,19 +192,27 @@ def random_cells(
     return pd.concat(tables, ignore_index=True)
 
 
-def each_fold(folds: pd.DataFrame) -> Iterator[tuple[tuple[str, int, int], pd.DataFrame]]:
+class Place(NamedTuple):
+    """Which fold."""
+
+    split: str
+    repeat: int
+    fold: int
+
+
+def each_fold(folds: pd.DataFrame) -> Iterator[tuple[Place, pd.DataFrame]]:
     """Yield ((split, repeat, fold), rows that it holds out) in order; what a split cannot score is no fold.
 
     Examples
     --------
     >>> folds = pd.DataFrame({"split": "s", "repeat": 0, "fold": [1, 0, UNSCORED], "Metadata_Well": ["A1", "A2", "A3"]})
-    >>> [(place, held["Metadata_Well"].tolist()) for place, held in each_fold(folds)]
-    [(('s', 0, 0), ['A2']), (('s', 0, 1), ['A1'])]
+    >>> [(place.fold, held["Metadata_Well"].tolist()) for place, held in each_fold(folds)]
+    [(0, ['A2']), (1, ['A1'])]
     """
     places: Any
     for places, held in folds[folds["fold"] != UNSCORED].groupby(["split", "repeat", "fold"], sort=True):
         split, repeat, fold = places
-        yield (str(split), int(repeat), int(fold)), held
+        yield Place(str(split), int(repeat), int(fold)), held
 
 
 def fold_name(split: str, repeat: int, fold: int) -> str:

@@ -11,28 +11,24 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
-from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
-from cellpheno.compare.baselines import contest
+from cellpheno.compare.assay import assay_quality, dose_response, dose_trend, doses
+from cellpheno.compare.contest import contest
 from cellpheno.compare.learning import short_classes
 from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
-from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.statistics import differences, scores
-from cellpheno.compare.strict_splits import UNSCORED
-from cellpheno.compare.tuning import COLUMNS, check_grids
+from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import STATISTICS
+from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
-    TUNING,
     Plan,
     Splits,
-    contestant_folder,
-    fold_models,
     plan_run,
     split_groups,
+    teaching,
     write_csv,
     write_parquet,
 )
@@ -40,7 +36,6 @@ from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_
 from cellpheno.stages.wells import Classes
 
 FEW = "classes with fewer than "  # how a message on a learning curve begins
-HELD = ["split", "repeat", "fold", PLATE, WELL]
 
 
 def compare(
@@ -134,8 +129,10 @@ def compare(
     plan = plan_run(
         plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
     )
+    if faults := _column_faults(plan, unit, dose, dose_by):
+        raise InputError(*faults)
     asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
-    networks = _networks(output, contestant, contestants, plan.folds)
+    networks = contest_networks(output, contestant, contestants, plan.folds)
     if reference not in (known := [*networks, *baselines]):
         raise InputError(f"reference={reference}: wanted one of {', '.join(known)}")
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
@@ -145,7 +142,7 @@ def compare(
         folds=plan.folds.astype(str).to_dict("list"),
         not_trained=sorted(plan.not_trained),
         cells=[input_hashes(record, "measure", "image_statistics") for record in records],
-        networks={name: _hashes(folder, plan.folds) for name, folder in networks.items()},
+        networks={name: network_hashes(folder, plan.folds) for name, folder in networks.items()},
         baselines=baselines,
         settings=[plan.classes, plan.multilabel, plan.junk, reference, unit, n_bootstrap, dose, dose_by, seed],
         features=[aggregation, tuning, wells_per_class, split_groups(split)],
@@ -190,7 +187,7 @@ def _compare(
     of_networks = [pd.read_parquet(folder / PREDICTIONS) for folder in networks.values()]
     predictions = pd.concat([*of_networks, own], ignore_index=True)
     tuning = pd.concat(
-        [*(_tuning(folder, plan.folds, name) for name, folder in networks.items()), tuning], ignore_index=True
+        [*(network_tuning(folder, plan.folds, name) for name, folder in networks.items()), tuning], ignore_index=True
     )
     if unit in plan.usable and unit not in predictions:  # such as Metadata_compound, which the plate map tells
         predictions = predictions.merge(plan.usable[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
@@ -222,63 +219,29 @@ def _compare(
     return Result("warned" if messages else "done", files, messages, {})
 
 
+def _column_faults(plan: Plan, unit: str, dose: str | None, dose_by: str | None) -> list[str]:
+    """What is wrong with the columns that the scores need, said before hours of fitting."""
+    columns = [str(c) for c in plan.usable if str(c).startswith("Metadata_")]
+    known = ", ".join(columns)
+    faults = [] if unit in ("well", *columns) else [f"unit={unit}: wanted well or a column of the wells: {known}"]
+    for setting, name in (("dose", dose), ("dose_by", dose_by)):
+        if name is not None and f"Metadata_{name}" not in columns:
+            faults.append(f"{setting}={name}: the wells have no column Metadata_{name}, but {known}")
+    answers = [name for name in plan.classes if name not in plan.junk]
+    if dose is not None and len(answers) != 2:
+        faults.append(f"dose={dose}: a dose-response is of two classes, (negative, positive), not of {answers}")
+    if dose is not None and not faults:
+        doses(plan.usable, f"Metadata_{dose}")
+    return faults
+
+
 def _few_wells(plan: Plan, wells_per_class: int | None) -> list[str]:
     """Say which classes are too few for a point of a learning curve."""
     if wells_per_class is None:
         return []
-    taught = ~pd.MultiIndex.from_frame(plan.usable[[PLATE, WELL]]).isin(list(plan.not_trained))
-    short = short_classes(plan.usable[taught & (plan.usable["label"] != "")], plan.folds, wells_per_class)
+    short = short_classes(teaching(plan.usable, plan), plan.folds, wells_per_class)
     told = ", ".join(f"{name} {n}" for name, n in short.items())
     return [f"{FEW}{wells_per_class} training wells in some fold: {told}"] if short else []
-
-
-def _networks(output: Path, own: str, contestants: Mapping[str, Any], folds: pd.DataFrame) -> dict[str, Path]:
-    """Folders of the networks that take part: the run's own, where it was trained, and those beside it.
-
-    Raises
-    ------
-    InputError
-        If one of them has not predicted, or other wells than each fold holds out.
-    """
-    folders = {name: contestant_folder(output, name) for name in contestants}
-    if (output / PREDICTIONS).is_file() or fold_models(output, folds):
-        folders = {own: output, **folders}
-    faults, asked = [], _held_out(folds[folds["fold"] != UNSCORED])
-    for name, folder in folders.items():
-        if not (folder / PREDICTIONS).is_file():
-            faults.append(f"contestant {name} has no predictions in {folder}; run: cellpheno run steps=[train,predict]")
-            continue
-        rows = pd.read_parquet(folder / PREDICTIONS, columns=["role", *HELD])
-        found = _held_out(rows[rows["role"] == OUT_OF_FOLD])
-        if found != asked:
-            told = f"{len(asked - found)} of {len(asked)} held-out wells lack, {len(found - asked)} are of other folds"
-            faults.append(
-                f"contestant {name} was trained on other folds ({folder}): {told}; train it again and predict"
-            )
-    if faults:
-        raise InputError(*faults)
-    return folders
-
-
-def _held_out(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
-    """Split, repeat, fold and well of each row."""
-    return set(rows[HELD].astype({"repeat": int, "fold": int}).itertuples(index=False, name=None))
-
-
-def _hashes(folder: Path, folds: pd.DataFrame) -> list[Any]:
-    """What the predictions of a network and its choices rest on."""
-    files = [path for model in fold_models(folder, folds).values() if (path := model / TUNING).is_file()]
-    return [read_record(folder, "predict").get("predict", {}).get("files", {}), [hash_file(path) for path in files]]
-
-
-def _tuning(folder: Path, folds: pd.DataFrame, name: str) -> pd.DataFrame:
-    """What a network's folds chose among; empty where its models were made elsewhere."""
-    tables = []
-    for (split, repeat, fold), model in fold_models(folder, folds).items():
-        if (path := model / TUNING).is_file():
-            table = pd.read_csv(path, keep_default_na=False, na_values={"inner_score": [""]})
-            tables.append(table.assign(contestant=name, split=split, repeat=repeat, fold=fold)[COLUMNS])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
 
 
 def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:

@@ -12,7 +12,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
-from cellpheno.compare.strict_splits import fold_name
+from cellpheno.compare.strict_splits import Place, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, SITE, WELL
 from cellpheno.plates.commit import hash_file
@@ -122,7 +122,7 @@ def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:
         raise InputError(f"{means}; the model was trained with {kinds[trained]}: give {way}")
 
 
-def _task(place: tuple[str, int, int], wells: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+def _task(place: Place, wells: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
     """Wells that the model of a fold predicts: those that it held out, and those that no fold of its repeat knows."""
     split, repeat, fold = place
     own = trained[(trained["split"] == split) & (trained["repeat"] == str(repeat))]
@@ -148,7 +148,7 @@ def _seen(folder: Path, task: pd.DataFrame) -> list[str]:
 
 def _job(
     folder: Path,
-    place: tuple[str, int, int],
+    place: Place,
     wells: pd.DataFrame,
     chosen: pd.DataFrame,
     output: Path,
@@ -165,7 +165,7 @@ def _job(
         wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"), contestant=contestant,
     )  # fmt: skip
     unit = "predict-" + fold_name(*place).replace("/", "-")
-    about = {**dict(zip(("split", "repeat", "fold"), place, strict=True)), "contestant": contestant}
+    about = {**place._asdict(), "contestant": contestant}
     return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, about, output, unit, threads))
 
 

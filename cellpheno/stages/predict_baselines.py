@@ -13,7 +13,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
-from cellpheno.compare.baselines import Contest, contest
+from cellpheno.compare.contest import Contest, contest
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.components import build, describe
 from cellpheno.errors import InputError

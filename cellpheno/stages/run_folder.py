@@ -10,7 +10,7 @@ import pandas as pd
 from cellpheno.classes import JUNK, ONE, SEVERAL
 from cellpheno.compare.leaks import IMAGE, both_sides, compound_column, leaks
 from cellpheno.compare.splits import assign_folds
-from cellpheno.compare.strict_splits import each_fold, fold_name
+from cellpheno.compare.strict_splits import Place, each_fold, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
@@ -79,6 +79,12 @@ def plan_run(
     return Plan(wells, able, folds, names, spared, multilabel, list(junk))
 
 
+def teaching(wells: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Wells that models may learn from: labelled, and not spared for a lost field."""
+    spared = pd.MultiIndex.from_frame(wells[[PLATE, WELL]]).isin(list(plan.not_trained))
+    return wells[(wells["label"] != "") & ~spared]
+
+
 def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -> None:
     """Refuse junk that is no class, that leaves no question, or that stands beside other classes in a well."""
     faults = [
@@ -130,7 +136,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def fold_models(models: Path, folds: pd.DataFrame) -> dict[tuple[str, int, int], Path]:
+def fold_models(models: Path, folds: pd.DataFrame) -> dict[Place, Path]:
     """Folder of the model of each fold (split, repeat, fold) of a fold table that has one; others are of other folds.
 
     Parameters

@@ -18,7 +18,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import Splits, plan_run, split_groups
+from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching
 from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import check_configurations, configured
@@ -163,8 +163,7 @@ def train(
         configurations=[dict(settings) for settings in configurations],
         tuning=tuning,
     )
-    spared = pd.MultiIndex.from_frame(wells[[PLATE, WELL]]).isin(list(plan.not_trained))
-    labelled = wells[(wells["label"] != "") & ~spared]
+    labelled = teaching(wells, plan)
     groups = split_groups(split)
     jobs = []
     for place, held in each_fold(plan.folds):

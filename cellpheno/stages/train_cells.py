@@ -12,7 +12,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
-from cellpheno.compare.strict_splits import each_fold, fold_name
+from cellpheno.compare.strict_splits import Place, each_fold, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
@@ -199,7 +199,7 @@ def check_parts(
 def _job(
     work: "functools.partial[Result]",
     cells: pd.DataFrame,
-    place: tuple[str, int, int],
+    place: Place,
     held: pd.DataFrame,
     output: Path,
     seed: int,
@@ -215,8 +215,7 @@ def _job(
     unit = "train_cells-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     places["table"] = _table(output, unit)
-    about = dict(zip(("split", "repeat", "fold"), place, strict=True))
-    return Job(unit, key, functools.partial(work, training, tested, about, **places, seed=fold_seed))
+    return Job(unit, key, functools.partial(work, training, tested, place, **places, seed=fold_seed))
 
 
 def _table(output: Path, unit: str) -> Path:
@@ -226,7 +225,7 @@ def _table(output: Path, unit: str) -> Path:
 def train_cell_fold(
     training: pd.DataFrame,
     held: pd.DataFrame,
-    place: Mapping[str, Any],
+    place: Place,
     *,
     folder: Path,
     resume: Path,
@@ -243,7 +242,7 @@ def train_cell_fold(
     threads: int,
 ) -> Result:
     """Train the model of one fold and predict the cells that it never saw."""
-    where = f"{place['split']}, repeat {place['repeat']}, fold {place['fold']}"
+    where = f"{place.split}, repeat {place.repeat}, fold {place.fold}"
     together = training[apart].isin(set(held[apart])) if apart is not None else pd.Series(False, index=training.index)
     training = training[~together].reset_index(drop=True)
     if together.any():
@@ -270,7 +269,7 @@ def train_cell_fold(
         write_csv(training[[PLATE, WELL]].drop_duplicates(), temporary / TRAINED_ON)
     trained, card = load_model(folder)
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
-    rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place)
+    rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())
     write_parquet(rows.join(held[_others(held)]), table)
     resume.unlink(missing_ok=True)
     facts = {"n_cells": len(training), "n_held_out": len(held), "n_dropped": int(together.sum())}

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cellpheno.compare.baselines import baseline_predictions, contest, fit_predict, fit_predict_categories
+from cellpheno.compare.baselines import fit_predict, fit_predict_categories
+from cellpheno.compare.contest import contest
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.errors import InputError
@@ -52,7 +53,7 @@ def screen(n_classes=3, per_class=8, n_features=20, new=4, seed=0, shift=2.0):
 
 def predict(wells, features, baseline=ENGINEERED, classes=CLASSES, **options):
     folds = by_well(wells, n_folds=4, seed=1)
-    return baseline_predictions(wells, features, folds, {"engineered": baseline}, classes, seed=1, **options)
+    return contest(wells, features, folds, {"engineered": baseline}, classes, seed=1, **options).predictions
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -159,7 +160,7 @@ def test_a_plate_that_was_never_seen_counts_as_no_value():
     wells["Metadata_Plate"] = features["Metadata_Plate"] = ["P1", "P1", "P2", "P2"] * 4
     folds = by_group(wells, group="Metadata_Plate", seed=0)
     plate = partial(fit_predict_categories, columns=["Metadata_Plate"], classifier=REGRESSION)
-    table = baseline_predictions(wells, features, folds, {"plate": plate}, ("a", "b"), seed=0)
+    table = contest(wells, features, folds, {"plate": plate}, ("a", "b"), seed=0).predictions
     np.testing.assert_allclose(table["prob_a"], 0.5, atol=1e-6)
 
 
@@ -184,7 +185,7 @@ def test_all_faults_come_at_once():
     folds = folds[folds["Metadata_Well"] != "A02"]
     wells.loc[3, "label"] = "strange"
     with pytest.raises(InputError) as caught:
-        baseline_predictions(wells, features.iloc[1:], folds, {"engineered": ENGINEERED}, CLASSES, seed=0)
+        contest(wells, features.iloc[1:], folds, {"engineered": ENGINEERED}, CLASSES, seed=0).predictions
     text = str(caught.value)
     assert len(caught.value.faults) == 3
     assert all(part in text for part in ("no row for P1 A01", "P1 A02 has no fold", "'strange'"))

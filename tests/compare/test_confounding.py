@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cellpheno.compare.baselines import baseline_predictions, fit_predict, fit_predict_categories
+from cellpheno.compare.baselines import fit_predict, fit_predict_categories
 from cellpheno.compare.confounding import confounding
+from cellpheno.compare.contest import contest
 from cellpheno.compare.splits import assign_folds, by_group, by_well
 from cellpheno.compare.statistics import scores
 from cellpheno.profiles.normalize import fit_robust_z
@@ -46,7 +47,7 @@ def screen(artefact, phenotype, seed=0):
     )
     splits = {"by_well": partial(by_well, n_folds=4), "by_plate": partial(by_group, group="Metadata_Plate", n_folds=4)}
     folds = assign_folds(wells, splits, seed=1)
-    predictions = baseline_predictions(wells, features, folds, CONTESTANTS, ["a", "b"], seed=0)
+    predictions = contest(wells, features, folds, CONTESTANTS, ["a", "b"], seed=0).predictions
     return scores(predictions, ["a", "b"], n_bootstrap=300, seed=0)
 
 

@@ -12,8 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.svm import SVC
 
-from cellpheno.compare.baselines import baseline_predictions, contest, fit_predict, fit_predict_categories
+from cellpheno.compare.baselines import fit_predict, fit_predict_categories
 from cellpheno.compare.classifiers import LinearSVMEnsemble, fit_decision
+from cellpheno.compare.contest import contest
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.compare.tuning import check_grids, choose, configurations, inner_score, inner_wells
 from cellpheno.components import build
@@ -111,7 +112,7 @@ def test_every_contestant_tries_as_many_on_the_same_wells_and_the_chosen_one_pre
     assert (one["n_inner"] == 9).all()
     chosen = one.loc[one["chosen"] & (one["fold"] == 0), "configuration"].item()
     fixed = {"one": partial(ENGINEERED, grid=[GRID[chosen]])}
-    plain = baseline_predictions(wells, features, folds, fixed, CLASSES, seed=1)
+    plain = contest(wells, features, folds, fixed, CLASSES, seed=1).predictions
     kept = result.predictions[result.predictions["contestant"] == "one"]
     pd.testing.assert_frame_equal(*(table[table["fold"] == 0] for table in (plain, kept)))
 
@@ -188,7 +189,7 @@ def test_week_and_place_together_are_a_look_up_that_neither_is_alone():
         "apart": look_up,
         "plate": partial(look_up, columns=["Metadata_Plate"]),
     }
-    table = baseline_predictions(wells, features, folds, contestants, ["a", "b"], seed=0)
+    table = contest(wells, features, folds, contestants, ["a", "b"], seed=0).predictions
     right = (table["true"] == table["pred"]).groupby(table["contestant"]).mean()
     assert right["together"] == 1.0
     assert right["apart"] < 0.7
@@ -200,7 +201,7 @@ def test_a_batch_column_that_is_not_there_is_named_with_those_that_are():
     folds = by_well(wells, n_folds=3, seed=0)
     week = partial(fit_predict_categories, columns=["Metadata_week"], classifier=REGRESSION)
     with pytest.raises(InputError, match=r"Metadata_week.*choose from .*Metadata_Plate"):
-        baseline_predictions(wells, features, folds, {"week": week}, CLASSES, seed=0)
+        contest(wells, features, folds, {"week": week}, CLASSES, seed=0).predictions
 
 
 def test_where_cells_were_not_counted_whole_fields_still_speak_and_a_dark_well_gets_the_prior():
@@ -212,7 +213,7 @@ def test_where_cells_were_not_counted_whole_fields_still_speak_and_a_dark_well_g
         "image_statistics": partial(ENGINEERED, columns=["Image_*"]),
         "cell_count": partial(ENGINEERED, columns=["Metadata_Count_Cells"]),
     }
-    table = baseline_predictions(wells, fields, folds, images, CLASSES, seed=0)
+    table = contest(wells, fields, folds, images, CLASSES, seed=0).predictions
     own = table[table["contestant"] == "image_statistics"].sort_values(KEYS).reset_index(drop=True)
     dark = (own["Metadata_Plate"] == "P0") & (own["Metadata_Well"] == "B02")
     assert (own["true"] == own["pred"])[~dark].mean() > 0.9

@@ -12,8 +12,9 @@ from sklearn.metrics import log_loss
 from sklearn.utils import check_random_state
 
 from cellpheno.compare import importance
-from cellpheno.compare.baselines import contest, fit_predict, fit_predict_categories
+from cellpheno.compare.baselines import fit_predict, fit_predict_categories
 from cellpheno.compare.classifiers import fit_decision
+from cellpheno.compare.contest import contest
 from cellpheno.compare.importance import log_loss_rise
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.profiles.normalize import fit_robust_z

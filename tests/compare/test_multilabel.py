@@ -21,7 +21,8 @@ from sklearn.metrics import (
 )
 
 from cellpheno.classes import join_classes, membership
-from cellpheno.compare.baselines import baseline_predictions, fit_predict_categories
+from cellpheno.compare.baselines import fit_predict_categories
+from cellpheno.compare.contest import contest
 from cellpheno.compare.metrics import (
     METRICS,
     MULTILABEL_METRICS,
@@ -234,7 +235,7 @@ def test_a_baseline_is_one_yes_or_no_classifier_a_class():
     folds = by_well(wells, n_folds=3, seed=0, multilabel=True)
     regression = partial(LogisticRegression, C=0.1, class_weight="balanced")
     baseline = partial(fit_predict_categories, columns=["Metadata_Drug"], classifier=regression)
-    table = baseline_predictions(wells, features, folds, {"drug": baseline}, CLASSES, 0, multilabel=True)
+    table = contest(wells, features, folds, {"drug": baseline}, CLASSES, 0, multilabel=True).predictions
     table = table.set_index("Metadata_Well").loc[wells["Metadata_Well"]].reset_index()
     fold = wells.merge(folds, on=["Metadata_Plate", "Metadata_Well"])["fold"].to_numpy()
     held, known = fold == fold[0], (features["Metadata_Count_Cells"] > 0).to_numpy()

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from cellpheno.compare.baselines import baseline_predictions, fit_predict
+from cellpheno.compare.baselines import fit_predict
+from cellpheno.compare.contest import contest
 from cellpheno.compare.metrics import METRICS, score
 from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
 from cellpheno.compare.resampling import Contest, difference_interval, resample
@@ -189,7 +190,7 @@ def shape_contest(rng, shuffle=False, n_wells=60):
     same = {"without": [], "classifier": learn, "normalize": fit_robust_z, "select": select_features}
     sides = {"engineered": partial(fit_predict, columns=["Cells_*"], **same)}
     sides["mil"] = partial(fit_predict, columns=["Deep_*"], **same)
-    table = baseline_predictions(wells, features, by_well(wells, n_folds=4, seed=seed), sides, NAMES, seed)
+    table = contest(wells, features, by_well(wells, n_folds=4, seed=seed), sides, NAMES, seed).predictions
     found = differences(table, NAMES, reference="engineered", n_bootstrap=300, seed=seed)
     return found.assign(accuracy=(table["pred"] == table["true"]).mean())
 

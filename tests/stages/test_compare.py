@@ -174,6 +174,10 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
         (["baselines=[elsewhere]", f"{ELSEWHERE}.path=no.csv", "reference=elsewhere"], "no.csv is not there"),
         (["reference=engineerd"], "reference=engineerd: wanted one of engineered, cell_count"),
         (["baselines=[week_position]", "reference=week_position"], "Metadata_week"),
+        (["unit=Metadata_drug"], "unit=Metadata_drug: wanted well or a column of the wells: Metadata_Plate"),
+        (["dose=potency"], "dose=potency: the wells have no column Metadata_potency"),
+        (["dose=concentration_um", "dose_by=drug"], "dose_by=drug: the wells have no column Metadata_drug"),
+        (["dose=compound"], "Metadata_compound 'DMSO' is no dose"),
     ],
 )
 def test_refusals_end_with_2_and_say_what_to_do(cropped_screen, overrides, message, capsys, tmp_path):
