@@ -76,7 +76,7 @@ def _check(cells: pd.DataFrame, keys: list[str], features: list[str], statistics
         raise ValueError(f"statistics {unknown}: wanted some of {STATISTICS}")
     if missing := [key for key in keys if key not in cells.columns or cells[key].isna().any()]:
         raise ValueError(f"cell table: columns {missing} are absent or have empty rows; every cell needs its keys")
-    if texts := [column for column in features if not pd.api.types.is_numeric_dtype(cells[column])]:
+    if texts := [name for name, kind in cells[features].dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
         raise ValueError(f"cell table: columns {texts} hold no numbers")
     infinite = np.isinf(cells[features].to_numpy(np.float64)).any(axis=0)
     if infinite.any():

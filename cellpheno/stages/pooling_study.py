@@ -173,6 +173,7 @@ def _place(output: Path, unit: str) -> Path:
 
 def _unit(work: Component, wells: pd.DataFrame, what: Mapping[str, Any], path: Path) -> Result:
     """Train and score one pooling at one fraction with one seed."""
+    path.unlink(missing_ok=True)  # of other settings: should the work fail, it would be gathered
     with commit_file(path) as temporary:
         temporary.write_text(json.dumps({**what, **work(wells)}) + "\n", encoding="utf-8")
     return Result("done", [path])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -12,6 +12,7 @@ from cellpheno.compare.paired_tests import holm, mcnemar
 from cellpheno.compare.resampling import Resamples, detectable_difference
 
 
+@settings(max_examples=15)  # multipletests collects garbage on every call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm(p):
     np.testing.assert_allclose(holm(np.array(p)), multipletests(p, method="holm")[1], rtol=1e-12)
