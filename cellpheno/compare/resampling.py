@@ -190,6 +190,24 @@ def difference_interval(values: Floats, resamples: Resamples, confidence: float)
     return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
 
+def alike_interval(value: float, n: float, resamples: Resamples, confidence: float) -> tuple[float, float]:
+    """Interval of a difference of two fractions in which all resamples agree, as where both are always right.
+
+    It is as wide as Jeffreys' interval of the share of ``n`` units that tell the two apart, none of which was seen.
+
+    Examples
+    --------
+    >>> one_model = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
+    >>> low, high = alike_interval(0.0, 20.0, one_model, 0.95)
+    >>> round(low, 3), round(high, 3)
+    (-0.117, 0.117)
+    """
+    tail = (1 - confidence) / 2
+    few = float(student.ppf(tail, resamples.degrees) / student.ppf(tail, resamples.weights.shape[1] - 1))
+    half = resamples.spread * float(beta.ppf(1 - tail, 0.5, n / few**2 + 0.5))
+    return max(value - half, -1.0), min(value + half, 1.0)
+
+
 def detectable_difference(draws: Floats, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
     """Smallest difference that would be told from 0 with this power, given the standard error of the resamples.
 

@@ -22,6 +22,7 @@ from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps, w
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
+    alike_interval,
     contests,
     detectable_difference,
     difference_interval,
@@ -183,7 +184,7 @@ def _compared(
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
         leaky = LEAKY_NOTE if contest.split.startswith(LEAKY) else ""
-        low, high = (np.nan, np.nan) if note else difference_interval(gap, draws, confidence)
+        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, right[metric], draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,
@@ -198,6 +199,16 @@ def _compared(
         row["detectable"] = np.nan if note else detectable_difference(gap[1:], draws, confidence)
         rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note or leaky})
     return rows
+
+
+def _gap_bounds(
+    metric: str, gap: Floats, reference: Floats, draws: Resamples, confidence: float
+) -> tuple[float, float]:
+    """Interval of a difference; where no resample tells the two apart, there is doubt left."""
+    if metric in LOWER_IS_BETTER or np.ptp(gap[np.isfinite(gap)]) > 1e-12:
+        return difference_interval(gap, draws, confidence)
+    most, _ = most_units(metric, float(reference[0]), None, draws)
+    return alike_interval(float(gap[0]), most, draws, confidence)
 
 
 def _wells_alone(metric: str, contest: Contest) -> bool:

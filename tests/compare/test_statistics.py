@@ -7,6 +7,7 @@ from scipy.stats import permutation_test
 
 from cellpheno.compare.metrics import METRICS
 from cellpheno.compare.metrics import score as plain_score
+from cellpheno.compare.resampling import fold_spread
 from cellpheno.compare.statistics import _with_reason, differences, scores, verdict_sentence
 from cellpheno.errors import InputError
 
@@ -86,6 +87,23 @@ def test_never_wrong_is_not_certain():
     assert table.loc[("balanced_accuracy", ""), "low"] == pytest.approx(0.883, abs=0.002)  # Jeffreys, 20 of 20
     assert 0.5 < table.loc[("macro_auroc", ""), "low"] < 0.95
     assert 0.7 < table.loc[("recall", "c0"), "low"] < 0.8  # Jeffreys, 10 of 10: 0.783 before the small sample's t
+
+
+@pytest.mark.parametrize(("unit", "n_folds"), [("well", 1), ("well", 4), ("Metadata_Plate", 1)])
+def test_two_that_are_never_wrong_may_still_differ(unit, n_folds):
+    """By about the rate that 1 of 20 contests does not show, of 30 wells or of ten plates with both classes."""
+    truth = np.repeat([0, 1], 15)
+    right = 9.0 * np.eye(2)[truth]
+    plates = [f"P{i % 10}" for i in range(30)]
+    predictions, names = prediction_table(truth, 2, {"mil": right, "engineered": 0.5 * right}, plates, n_folds)
+    table = differences(predictions, names, reference="engineered", unit=unit, n_bootstrap=200, seed=0)
+    row = table.set_index("metric").loc["balanced_accuracy"]
+    hidden = (1 - 0.05 ** (1 / (30 if unit == "well" else 20))) * fold_spread(n_folds)
+    assert row["value"] == 0
+    assert row["high"] == -row["low"] == pytest.approx(hidden, rel=0.35)
+    assert row["verdict"] == "no evidence of a difference"
+    losses = table.set_index("metric").loc["log_loss"]
+    assert losses["low"] <= losses["value"] <= losses["high"]
 
 
 def test_p_equals_scipys_permutation_test():
