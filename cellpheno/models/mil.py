@@ -238,13 +238,14 @@ class MILClassifier(pl.LightningModule):
         if self.multilabel:
             losses = [self._yes_no(logits, labels) for logits in (out.logits, out.bag_scores) if logits is not None]
             return torch.stack(losses).sum()
-        weight, smooth = self.class_weights, self.label_smoothing
-        loss = cross_entropy(out.logits.float(), labels, weight, label_smoothing=smooth, reduction="sum")
+        smooth = self.label_smoothing
+        each = cross_entropy(out.logits.float(), labels, label_smoothing=smooth, reduction="none")  # (B,)
         if out.bag_scores is not None:
-            truth = one_hot(labels, len(self.classes)).to(out.bag_scores.dtype)  # (B, K)
-            of_bag = None if weight is None else weight[labels][:, None]  # (B, 1)
-            loss = loss + binary_cross_entropy_with_logits(out.bag_scores, truth, of_bag, reduction="sum")
-        return loss / len(labels)  # torch's mean is by the sum of the weights: a batch of one well would not be weighed
+            truth = one_hot(labels, len(self.classes)) * (1 - smooth) + smooth / len(self.classes)  # (B, K)
+            each = each + binary_cross_entropy_with_logits(out.bag_scores.float(), truth, reduction="none").sum(1)
+        # A bag counts by its own class. Given to torch, the weights would also weigh the smoothing, which then goes to
+        # the rare classes, and a mean would be by their sum, so that a batch of one well is not weighed.
+        return (each if self.class_weights is None else each * self.class_weights[labels]).mean()
 
     def _yes_no(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Sum over the classes of the binary cross-entropy, mean over the bags; logits and labels (B, K)."""

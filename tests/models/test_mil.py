@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, one_hot
 
 from cellpheno.models.attention import GatedAttention
 from cellpheno.models.encoders import Features, SmallResNet
-from cellpheno.models.mil import MILClassifier, balanced_accuracy, build_classifier
+from cellpheno.models.mil import BagOutput, MILClassifier, balanced_accuracy, build_classifier
 from cellpheno.models.pooling import Mean, NoisyAnd
 from cellpheno.models.segments import bag_sum
 
@@ -83,16 +83,24 @@ def test_a_rare_class_counts_as_much_as_a_frequent_one_in_batches_of_any_size():
     torch.testing.assert_close(frequent / unweighted[0], rare / unweighted[1])
 
 
-def test_class_weights_and_label_smoothing_reach_the_loss():
-    weights = torch.tensor([0.5, 1.0, 4.0])
-    torch.manual_seed(0)
-    model = MILClassifier(
-        *(SmallResNet(2, width=8, depth=1), GatedAttention(32), CLASSES), class_weights=weights, label_smoothing=0.1
-    )
-    out = model(*batch()[:2], 3)
-    expected = cross_entropy(out.logits, batch().labels, weight=weights, label_smoothing=0.1, reduction="sum") / 3
-    torch.testing.assert_close(model.loss(out, batch().labels), expected)
-    assert "class_weights" not in model.state_dict()
+@pytest.mark.parametrize("pooling", [GatedAttention, NoisyAnd])
+def test_smoothing_does_not_teach_the_rare_classes_to_a_frequent_one(pooling):
+    """What is best to say of a sure cell of a frequent class: itself, and the others alike."""
+    model = classifier(pooling, class_weights=torch.tensor([0.34, 34.0, 34.0]), label_smoothing=0.1)
+    logits = torch.zeros(1, 3, requires_grad=True)
+    scores = torch.zeros(1, 3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits, scores], max_iter=200, line_search_fn="strong_wolfe")
+
+    def step():
+        optimizer.zero_grad()
+        loss = model.loss(BagOutput(logits, logits, scores if pooling is NoisyAnd else None), torch.tensor([0]))
+        loss.backward()
+        return loss
+
+    optimizer.step(step)
+    torch.testing.assert_close(logits.softmax(1)[0], torch.tensor([0.9, 0.0, 0.0]) + 0.1 / 3, atol=1e-3, rtol=0)
+    if pooling is NoisyAnd:
+        torch.testing.assert_close(scores.sigmoid()[0], torch.tensor([0.9, 0.0, 0.0]) + 0.1 / 3, atol=1e-3, rtol=0)
 
 
 def test_evaluation_in_pieces_equals_the_whole():
@@ -148,15 +156,19 @@ def test_the_loss_of_several_classes_a_bag_equals_a_naive_loop(pooling, weights,
     assert model.loss(out, truth).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_class_weights_and_label_smoothing_of_one_class_a_bag_equal_a_naive_loop():
+@pytest.mark.parametrize("pooling", [NoisyAnd, GatedAttention])
+def test_class_weights_and_label_smoothing_of_one_class_a_bag_equal_a_naive_loop(pooling):
     weights, smoothing, truth = [0.5, 1.0, 4.0], 0.1, batch().labels
-    model = classifier(GatedAttention, class_weights=torch.tensor(weights), label_smoothing=smoothing).eval()
+    model = classifier(pooling, class_weights=torch.tensor(weights), label_smoothing=smoothing).eval()
+    assert "class_weights" not in model.state_dict()
     out = model(*batch()[:2], 3)
-    logs = out.logits.log_softmax(1).tolist()
     total = 0.0
-    for row, k in zip(logs, truth.tolist(), strict=True):
-        total -= (1 - smoothing) * weights[k] * row[k]
-        total -= smoothing / 3 * sum(w * value for w, value in zip(weights, row, strict=True))
+    for i, k in enumerate(truth.tolist()):
+        row = out.logits[i].log_softmax(0).tolist()
+        total -= weights[k] * ((1 - smoothing) * row[k] + smoothing / 3 * sum(row))
+        for j, score in enumerate([] if out.bag_scores is None else out.bag_scores[i].tolist()):
+            target, p = (1 - smoothing) * (j == k) + smoothing / 3, 1 / (1 + math.exp(-score))
+            total -= weights[k] * (target * math.log(p) + (1 - target) * math.log(1 - p))
     assert model.loss(out, truth).item() == pytest.approx(total / 3, rel=1e-5)
 
 
