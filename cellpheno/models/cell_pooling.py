@@ -2,7 +2,8 @@
 
 Axes: N instances in the batch, B bags, K classes. ``pools = "logits"``: the head stands before, as with a pooling of
 scores, but the K logits of an instance are those of one softmax, and no layer stands behind the pooling. A bag of one
-instance has the instance's probabilities, so that a cell is a bag like any other in training.
+instance has the instance's probabilities, so that a cell is a bag like any other in training. ``exclusive``: what comes
+out are logarithms of probabilities, of classes that exclude one another.
 
 The three steps beside ``forward`` are those of `cellpheno.models.pooling`.
 """
@@ -62,6 +63,7 @@ class MeanProbability(nn.Module):
     """
 
     pools = "logits"
+    exclusive = True
 
     def forward(self, logits: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance logits (N, K) to bag logits (B, K)."""
@@ -94,6 +96,7 @@ class Vote(nn.Module):
     """
 
     pools = "logits"
+    exclusive = True
 
     def forward(self, logits: Tensor, bag: Tensor, n_bags: int) -> Tensor:
         """Instance logits (N, K) to bag logits (B, K)."""
@@ -108,7 +111,7 @@ class Vote(nn.Module):
         terms = at_least_float32(logits).log_softmax(1)  # (N, K)
         if self.training:
             return bag_sums(terms, bag, n_bags)
-        first = torch.arange(terms.shape[1], device=terms.device) == logits.argmax(1, keepdim=True)  # (N, K)
+        first = torch.arange(terms.shape[1], device=terms.device) == terms.argmax(1, keepdim=True)  # (N, K)
         return bag_sums(torch.cat([terms, torch.where(first, 0.0, -torch.inf)], dim=1), bag, n_bags)
 
     def finish(self, sums: BagSums) -> Tensor:

@@ -137,6 +137,8 @@ class MILClassifier(pl.LightningModule):
             raise TypeError(f"{type(pooling).__name__} is no pooling: 'pools' must be 'scores', 'features' or 'logits'")
         if orientations and not getattr(encoder, "pooled", True):
             raise ValueError("orientations=true averages features, not maps of them: give encoder.pooled=true")
+        if multilabel and getattr(pooling, "exclusive", False):
+            raise ValueError("this pooling gives each cell one class; with several classes a well set another")
         self.classes = tuple(classes)
         n_classes = len(self.classes)
         layout = torch.channels_last if channels_last else torch.contiguous_format

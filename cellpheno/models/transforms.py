@@ -270,7 +270,9 @@ def _percentiles(crops: NDArray[np.generic], low: float, high: float) -> NDArray
 
 def _stretch(crops: NDArray[np.generic], limits: NDArray[np.float32], ceiling: float) -> Tensor:
     bottom = limits[..., 0, None, None]  # (1 or n, c, 1, 1)
-    span = np.maximum(limits[..., 1, None, None] - bottom, 1.0)  # DeepLoc's rule: a constant channel stays at 0
+    span = limits[..., 1, None, None] - bottom
+    # DeepLoc's rule for grey levels, a constant channel stays at 0; real numbers have no least step.
+    span = np.maximum(span, 1.0) if crops.dtype.kind in "iu" else np.where(span > 0, span, 1.0).astype(np.float32)
     values = crops.astype(np.float32)  # a copy: what follows happens in place
     values -= bottom
     values /= span

@@ -1,19 +1,19 @@
 """Cells with labels of their own: rows of cell tables, or an annotation table, joined to the crops."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.batch.ledger import USABLE, input_hashes, read_record, well_status
 from cellpheno.errors import InputError, PlateError
 from cellpheno.images.crops import read_attributes
 from cellpheno.names import CELL_KEYS, OBJECT, PLATE, SITE, WELL, parse_well, well_order
 from cellpheno.plates.plate import open_plate
 from cellpheno.plates.platemap import column_faults, read_text_table
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.wells import Classes
+from cellpheno.stages.wells import Classes, as_classes
 from cellpheno.training.cells import list_cells
 from cellpheno.training.instances import Cells
 
@@ -59,7 +59,7 @@ def labelled_cells(plates: Sequence[Path], annotations: Path | None, label: str,
     stored = pd.concat(crops, ignore_index=True).merge(wells[[PLATE, WELL, "folder"]], on=[PLATE, WELL])
     told = _imported(wells, label) if annotations is None else _annotated(annotations, label)
     told = told[told["label"] != ""]
-    told = told.assign(label=_class_of(told["label"], label, classes))
+    told = told.assign(label=as_classes(told["label"], label, classes, "cell"))
     told = told[told["label"] != ""]
     keys = list(CELL_KEYS)
     cells = told.merge(stored, on=keys, how="left", indicator=True)
@@ -106,7 +106,10 @@ def _wells(path: Path) -> pd.DataFrame:
     if not crops:
         made = "crop" if is_plate else "import_crops"
         raise InputError(f"{path}: no crops in {folder / 'crops'}; run: cellpheno {made} plate={path} ...")
-    rows = [(read_attributes(p)["plate"], p.stem, str(p), str(folder)) for p in crops]
+    able = [p for p in crops if well_status(read_record(folder, p.stem))[0] in USABLE]
+    if not able:
+        raise InputError(f"{path}: none of the wells with crops came through the last import; see {folder}/status.csv")
+    rows = [(read_attributes(p)["plate"], p.stem, str(p), str(folder)) for p in able]
     return pd.DataFrame(rows, columns=[PLATE, WELL, "place", "folder"])
 
 
@@ -156,34 +159,23 @@ def _annotated(path: Path, label: str) -> pd.DataFrame:
     for line, row in rows:
         try:
             numbers = {key: int(row[key]) for key in (SITE, OBJECT)}
-            kept.append({**row, **numbers, WELL: parse_well(row[WELL]), "label": row[own], "line": line})
+            kept.append({**row, **numbers, WELL: parse_well(row[WELL]), "label": row[own], "_line": line})
         except ValueError as error:
             faults.append(f"{path}, line {line}: {error}; wanted a well and whole numbers for site and object")
     table = pd.DataFrame(kept)
     if len(table):
-        first = table.groupby(list(CELL_KEYS))["line"].transform("min")
-        twice = table[table["line"] != first]
+        first = table.groupby(list(CELL_KEYS))["_line"].transform("min")
+        twice = table[table["_line"] != first]
         faults += [
-            f"{path}, line {row['line']}: this cell stands in line {before} already"
+            f"{path}, line {row['_line']}: this cell stands in line {before} already"
             for row, before in zip(twice.to_dict("records"), first[twice.index], strict=True)
         ]
     if faults or table.empty:
         raise InputError(*faults[:SHOWN] or [f"{path}: no row below the heading"])
     names = {name: _column(name) for name in headings if name not in ("label", own)}
-    table = table.rename(columns=names).drop(columns="line")
+    table = table.rename(columns=names).drop(columns="_line")
     return table.assign(**{_column(own): table["label"]}).drop(columns=own if own in table and own != "label" else [])
 
 
 def _column(name: str) -> str:
     return name if name.startswith("Metadata_") else f"Metadata_{name}"
-
-
-def _class_of(values: "pd.Series[str]", label: str, classes: Classes) -> "pd.Series[str]":
-    """Class of each value; empty where it is none."""
-    if classes is None:
-        return values
-    named = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
-    present = set(values)
-    if missing := [f"{name} ({label}={value})" for name, value in named.items() if value not in present]:
-        raise InputError(f"no cell has the class {', '.join(missing)}; values of {label}: {', '.join(sorted(present))}")
-    return values.map({value: name for name, value in named.items()}).fillna("")

@@ -163,8 +163,8 @@ def do_units(
         return outcome
     done = [path for job in jobs if (path := _place(output, job.unit)).is_file()]
     key = make_key(step, units=[hash_file(path) for path in done])
-    engine(step, [Job(step, key, functools.partial(gather, done, output / step))], folder=output, root=output)
-    return outcome._replace(path=output / f"{step}.csv")
+    last = engine(step, [Job(step, key, functools.partial(gather, done, output / step))], folder=output, root=output)
+    return Outcome(output / f"{step}.csv", (*outcome.left_out, *last.left_out), last.bugs)
 
 
 def _place(output: Path, unit: str) -> Path:

@@ -204,9 +204,12 @@ def _job(
     start_hash: str | None,
 ) -> Job:
     model_seed = derived_seed(seed, name)
-    instances = work.keywords["instances"]
+    instances, group = work.keywords["instances"], work.keywords["group"]
     inputs = [
-        [w[PLATE], w[WELL], w["label"], input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step)]
+        [
+            *(w[PLATE], w[WELL], w["label"], None if group is None else w[group]),
+            input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step),
+        ]
         for _, w in training.iterrows()
     ]
     settings = {**work.keywords, "instances": describe_instances(instances)}

@@ -36,7 +36,7 @@ def records_after(plate: Plate, step: str, wells: Sequence[str] | None) -> dict[
     if unknown := [well for well in chosen if well not in on_plate]:
         raise InputError(f"wells {', '.join(unknown)} are not on {plate.path}; it has {on_plate[0]} to {on_plate[-1]}")
     records = {well: read_record(plate.folder, well) for well in chosen}
-    if step == "import_plate" and not any(records.values()):
+    if step == "import_plate" and not any("import_plate" in record for record in records.values()):
         return records
     ready = {well: record for well, record in records.items() if record.get(step, {}).get("status") in USABLE}
     if not ready:

@@ -61,7 +61,7 @@ def well_table(
         return wells.assign(label="")
     if separator is not None:
         return wells.assign(label=_label_sets(wells, label, classes, separator))
-    return wells.assign(label=_labels(wells[f"Metadata_{label}"], label, classes))
+    return wells.assign(label=as_classes(wells[f"Metadata_{label}"], label, classes, "well"))
 
 
 def _plate_wells(plate: Plate, label: str | None) -> pd.DataFrame:
@@ -85,13 +85,30 @@ def _with_position(wells: pd.DataFrame) -> pd.DataFrame:
     return wells.drop(columns=position.columns, errors="ignore").join(position)
 
 
-def _labels(values: pd.Series, label: str, classes: Classes) -> pd.Series:
+def as_classes(values: pd.Series, label: str, classes: Classes, what: str) -> pd.Series:
+    """Class of each value of the column ``label``, empty where it is none; ``what`` has them: a well, a cell.
+
+    Raises
+    ------
+    InputError
+        If a class has no well (or cell), or two classes share a value.
+
+    Examples
+    --------
+    >>> as_classes(pd.Series(["-1", "1", "0"]), "control", {"negative": "-1", "positive": "1"}, "well").tolist()
+    ['negative', 'positive', '']
+    """
     present = sorted(set(values) - {""})
     if classes is None:
         return values
     named = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
+    given = list(named.values())
+    doubled = sorted({value for value in given if given.count(value) > 1})
+    faults = [f"{label}={value} is given to several classes; give it to one" for value in doubled]
     if missing := [f"{name} ({label}={value})" for name, value in named.items() if value not in present]:
-        raise InputError(f"no well has the class {', '.join(missing)}; values of {label}: {', '.join(present)}")
+        faults.append(f"no {what} has the class {', '.join(missing)}; values of {label}: {', '.join(present)}")
+    if faults:
+        raise InputError(*faults)
     return values.map({value: name for name, value in named.items()}).fillna("")
 
 

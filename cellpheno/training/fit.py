@@ -222,6 +222,11 @@ def fit_fold(
         if run.check_val_every_n_epoch != 1:
             raise InputError("trainer.check_val_every_n_epoch: wanted 1, the best epoch is chosen among all")
         _train(run, network, bags, resume)
+        if run.global_step == 0:
+            raise InputError(
+                "no step was trained: batches of a single cell are passed over; raise data.bags_per_batch, "
+                "data.cells_per_bag or trainer.max_epochs"
+            )
     if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
         raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
     network.load_state_dict(best.weights)

@@ -58,14 +58,18 @@ class Measured(Cells):
         Raises
         ------
         InputError
-            If the plate was not measured, or no feature fits the patterns.
+            If the plate was not measured, no feature fits the patterns, or wells were measured in different ways.
         """
-        first = next(iter(sorted((plate.folder / "cells").glob("*.parquet"))), None)
-        if first is None:
+        paths = sorted((plate.folder / "cells").glob("*.parquet"))
+        if not paths:
             raise InputError(f"{plate.folder}/cells holds no features; run: cellpheno measure plate={plate.path}")
+        first, *others = paths
         names = _features(pq.read_schema(first).names, self.columns, self.without)
         if not names:
             raise InputError(f"{first}: no feature fits instances.columns={list(self.columns)}")
+        if differ := [p for p in others if _features(pq.read_schema(p).names, self.columns, self.without) != names]:
+            told = f"{first} and {differ[0]} hold other features ({len(differ)} of {len(paths)} wells differ)"
+            raise InputError(f"{told}; measure the plate anew: cellpheno measure plate={plate.path}")
         return tuple(names), None
 
     def _table(self, place: Place) -> _Table:
