@@ -111,8 +111,9 @@ class Vote(nn.Module):
         terms = at_least_float32(logits).log_softmax(1)  # (N, K)
         if self.training:
             return bag_sums(terms, bag, n_bags)
-        first = torch.arange(terms.shape[1], device=terms.device) == terms.argmax(1, keepdim=True)  # (N, K)
-        return bag_sums(torch.cat([terms, torch.where(first, 0.0, -torch.inf)], dim=1), bag, n_bags)
+        first = torch.arange(terms.shape[1], device=terms.device) == logits.argmax(1, keepdim=True)  # (N, K)
+        votes = torch.where(terms.isnan(), terms, torch.where(first, 0.0, -torch.inf))  # nan has no first class
+        return bag_sums(torch.cat([terms, votes], dim=1), bag, n_bags)
 
     def finish(self, sums: BagSums) -> Tensor:
         """Bag logits (B, K)."""

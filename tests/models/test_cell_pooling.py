@@ -32,6 +32,19 @@ def test_a_class_without_a_vote_is_not_impossible_and_one_cell_says_what_it_says
     assert out[1].tolist() == pytest.approx(torch.tensor([0.5, 0.0]).log_softmax(0).tolist())
 
 
+def test_a_cell_that_is_no_number_does_not_vote_for_the_first_class():
+    out = Vote().eval()(torch.tensor([[0.0, 9.0], [torch.nan, torch.nan], [0.0, 9.0]]), torch.tensor([0, 0, 1]), 2)
+    assert out[0].isnan().all()
+    assert out[1].isfinite().all()
+
+
+@pytest.mark.parametrize("pooling", [Vote, MeanProbability])
+def test_one_class_a_cell_is_no_answer_where_a_well_has_several(pooling):
+    parts = partial(MILClassifier), partial(SmallResNet, width=8, depth=1), lambda *_: pooling()
+    with pytest.raises(ValueError, match="this pooling gives each cell one class"):
+        build_classifier(*parts, classes=["a", "b"], n_channels=1, multilabel=True)
+
+
 def test_votes_in_pieces_equal_the_whole():
     from cellpheno.models.segments import merge
 

@@ -41,6 +41,14 @@ def test_per_crop_equals_the_naive_loop():
         assert np.allclose(out[i, c], (np.minimum(crops[i, c], high) - low) / (high - low), atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [PlatePercentiles, PerCrop])
+def test_real_numbers_are_stretched_as_grey_levels_are(make):
+    grey = np.random.default_rng(0).integers(0, 2000, (3, 2, 16, 16)).astype(np.uint16)
+    real = (grey / 100_000).astype(np.float32)
+    found = [make()(crops, make().limits(crops)) for crops in (grey, real)]
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+
+
 def test_constant_channel_becomes_zero():
     crops = np.full((2, 1, 4, 4), 300, np.uint16)
     for stretch in (PlatePercentiles(), PerCrop()):

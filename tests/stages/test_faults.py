@@ -1,13 +1,15 @@
 """Bad input: a clear message, the right exit code, nothing lost."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 
-from tests.conftest import SMALL, WHOLE
+from cellpheno.plates.plate import open_plate
+from tests.conftest import SMALL, WHOLE, Screen
 
 WITHOUT_SIMULATION = "steps=[import_plate,segment,measure,crop,train,predict,compare,report]"
 
@@ -31,6 +33,15 @@ def relabel(screen, change):
 def first_images(screen):
     path = sorted((screen.folder / "raw").glob("*_s1_w1_DNA.tif"))[0]
     return path, path.name.split("_")[1]
+
+
+def test_a_plate_that_others_made_has_no_ledger_and_is_worked_on_more_than_once(cropped_screen, tmp_path):
+    shutil.copytree(cropped_screen.folder / "SIM1.zarr", tmp_path / "SIM1.zarr")
+    screen = Screen(tmp_path)
+    ask = ("segment", "plate=SIM1.zarr", "segmentation.cells=CellMask", "workers=1")
+    first, second, *_ = [well.name for well in open_plate(tmp_path / "SIM1.zarr").wells]
+    assert screen(*ask, f"wells=[{first}]") == 0
+    assert screen(*ask, f"wells=[{second}]") == 0  # as after a kill
 
 
 def test_a_folder_without_images_is_refused(raw_copy, capsys):

@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from cellpheno.batch.ledger import verify
 from cellpheno.images.crops import read_attributes, read_crops
+from cellpheno.stages.labelled_cells import labelled_cells
 from tests.conftest import Screen
 
 DATA = Path(__file__).parents[3] / "shared/data/cellcognition_mitosis"
@@ -104,6 +105,15 @@ def test_scores_are_those_of_scikit_learn_and_tracks_are_resampled(trained):
     assert scores.loc["balanced_accuracy", ["n", "n_unit", "unit"]].tolist() == [72, 36, "track"]
     assert set(scores.loc["recall", "class"]) == {"disc", "ring"}
     np.testing.assert_allclose(table.filter(like="prob_").sum(axis=1), 1)
+
+
+def test_wells_that_a_later_import_set_aside_give_no_cells(trained, tmp_path):
+    folder = shutil.copytree(trained.folder / "set", tmp_path / "set")
+    assert set(labelled_cells([folder], None, "kind", None).cells["Metadata_Well"]) == {"A01", "A02", "A03"}
+    record = json.loads((folder / "ledger/A01.json").read_text())
+    record["import_crops"]["status"] = "quarantined"
+    (folder / "ledger/A01.json").write_text(json.dumps(record))
+    assert set(labelled_cells([folder], None, "kind", None).cells["Metadata_Well"]) == {"A02", "A03"}
 
 
 def test_a_second_run_does_nothing_and_a_lost_fold_comes_back_to_the_same_bytes(trained, tmp_path, caplog):
