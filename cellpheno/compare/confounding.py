@@ -88,8 +88,9 @@ def _falls(
         if first is None or second is None or not _above(first, chance) or _above(second, chance):
             continue
         told.append(
-            f"{name} scores {_figures(first)} by split {_words(loose)} and {_figures(second)}, as guessing does, by "
-            f"split {_words(strict)}, where the layout does not help: it knows the layout, and shows no phenotype."
+            f"{name} scores {_figures(first)} under split {_words(loose)} and {_figures(second)} under split "
+            f"{_words(strict)}, where the layout does not help: there it is not told from guessing, so nothing shows "
+            "that it knows more than the layout."
         )
     return told
 

@@ -1,5 +1,6 @@
 """The contest of the baselines: each is fitted in every fold, on the same wells and tuned alike."""
 
+import functools
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -100,11 +101,11 @@ def contest(
     shown: list[pd.DataFrame] = []
     for split, split_folds in folds.groupby("split", sort=False):
         group = (groups or {}).get(str(split))
-        dealt = list(_deal(table, spared, split_folds, seed, wells_per_class, tuning, group, multilabel))
+        deal = functools.partial(_deal, table, spared, split_folds, seed, wells_per_class, tuning, group, multilabel)
         for name, baseline in baselines.items():
             about: dict[str, Any] = {"contestant": name, "multilabel": multilabel}
             of_new: list[NDArray[np.float64]] = []
-            for fold in dealt:
+            for fold in deal():  # anew: all folds at once would be as many copies of the table
                 test = pd.concat([fold.held, new])
                 logits, rows, fitted = _fit(baseline, fold, test, classes, multilabel, explain)
                 where: dict[str, Any] = fold.place._asdict()

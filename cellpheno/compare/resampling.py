@@ -208,6 +208,23 @@ def alike_interval(value: float, n: float, resamples: Resamples, confidence: flo
     return max(value - half, -1.0), min(value + half, 1.0)
 
 
+def least_detectable(n: float, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
+    """Smallest difference of two fractions that could be told at best, whatever was seen.
+
+    A difference d needs a share d at least of n units that tell the two apart, whose mean has a standard error of
+    sqrt(d (1 - d) / n): where few units were seen to disagree, the resamples know of less.
+
+    Examples
+    --------
+    >>> one_model = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
+    >>> round(least_detectable(20.0, one_model, 0.95), 3)
+    0.304
+    """
+    quantiles = student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees)
+    square = float(resamples.spread * quantiles) ** 2
+    return square / (n + square)
+
+
 def detectable_difference(draws: Floats, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
     """Smallest difference that would be told from 0 with this power, given the standard error of the resamples.
 

@@ -28,6 +28,7 @@ from cellpheno.compare.resampling import (
     difference_interval,
     fraction_interval,
     generator,
+    least_detectable,
     most_units,
     no_interval,
     positive_interval,
@@ -184,7 +185,8 @@ def _compared(
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
         leaky = LEAKY_NOTE if contest.split.startswith(LEAKY) else ""
-        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, right[metric], draws, confidence)
+        most = most_units(metric, float(right[metric][0]), None, draws)[0]
+        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, most, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,
@@ -196,19 +198,27 @@ def _compared(
         row["p_mcnemar"] = (
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
-        row["detectable"] = np.nan if note else detectable_difference(gap[1:], draws, confidence)
+        row["detectable"] = np.nan if note else _detectable(metric, gap[1:], most, draws, confidence)
         rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note or leaky})
     return rows
 
 
-def _gap_bounds(
-    metric: str, gap: Floats, reference: Floats, draws: Resamples, confidence: float
-) -> tuple[float, float]:
-    """Interval of a difference; where no resample tells the two apart, there is doubt left."""
-    if metric in LOWER_IS_BETTER or np.ptp(gap[np.isfinite(gap)]) > 1e-12:
+def _gap_bounds(metric: str, gap: Floats, most: float, draws: Resamples, confidence: float) -> tuple[float, float]:
+    """Interval of a difference, of scores from 0 to 1 at most 1; where no resample tells two apart, doubt is left."""
+    if metric in LOWER_IS_BETTER:
         return difference_interval(gap, draws, confidence)
-    most, _ = most_units(metric, float(reference[0]), None, draws)
-    return alike_interval(float(gap[0]), most, draws, confidence)
+    if np.ptp(gap[np.isfinite(gap)]) <= 1e-12:
+        return alike_interval(float(gap[0]), most, draws, confidence)
+    low, high = difference_interval(gap, draws, confidence)
+    return max(low, -1.0), min(high, 1.0)
+
+
+def _detectable(metric: str, drawn: Floats, most: float, draws: Resamples, confidence: float) -> float:
+    """Difference that would have been told; of scores from 0 to 1 no less than so few units can show."""
+    found = detectable_difference(drawn, draws, confidence)
+    if metric in LOWER_IS_BETTER:
+        return found
+    return float(np.fmax(found, least_detectable(most, draws, confidence)))
 
 
 def _wells_alone(metric: str, contest: Contest) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellpheno.compare.confounding import confounding
+from cellpheno.compare.confounding import LAYOUT, confounding
 from cellpheno.compare.strict_splits import unscored
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
@@ -16,7 +16,7 @@ from cellpheno.report.words import DASH, contestant_label, count, interval, metr
 FEW_WELLS = 10  # labelled wells a class below which intervals are rough
 MEASURED = ("done", "warned", "partial")
 MAIN_METRICS = ("balanced_accuracy", "mean_average_precision")  # the second where a well may have several classes
-CONTROLS = ("cell_count", "mean_intensity", "position")
+CONTROLS = ("cell_count", "mean_intensity", *LAYOUT)  # they know nothing of what a cell looks like
 
 
 def in_order(contestants: Iterable[str]) -> list[str]:

@@ -31,6 +31,7 @@ from cellpheno.stages.run_folder import (
     teaching,
     write_csv,
     write_parquet,
+    write_plan,
 )
 from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
@@ -126,13 +127,13 @@ def compare(
     check_grids(baselines)
     if faults := settings_faults(aggregation, tuning):
         raise InputError(*faults)
-    plan = plan_run(
-        plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
-    )
+    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
     if faults := _column_faults(plan, unit, dose, dose_by):
         raise InputError(*faults)
     asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
     networks = contest_networks(output, contestant, contestants, plan.folds)
+    if both := sorted(set(networks) & set(baselines)):
+        raise InputError(f"{', '.join(both)}: a network and a baseline of one name; rename one of them")
     if reference not in (known := [*networks, *baselines]):
         raise InputError(f"reference={reference}: wanted one of {', '.join(known)}")
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
@@ -157,6 +158,7 @@ def compare(
         _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by,
         asked=asked,
     )  # fmt: skip
+    write_plan(plan, output)
     return engine("compare", [Job("compare", key, work)], folder=output, root=output)
 
 

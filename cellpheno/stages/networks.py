@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from cellpheno.batch.ledger import read_record
 from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.compare.tuning import COLUMNS
@@ -24,10 +23,12 @@ def contest_networks(output: Path, own: str, contestants: Mapping[str, Any], fol
     Raises
     ------
     InputError
-        If one of them has not predicted, or other wells than each fold holds out.
+        If one of them has not predicted, or other wells than each fold holds out, or two share a name.
     """
     folders = {name: contestant_folder(output, name) for name in contestants}
     if (output / PREDICTIONS).is_file() or fold_models(output, folds):
+        if own in folders:
+            raise InputError(f"contestant={own}: a contestant of contestants has that name too; give another")
         folders = {own: output, **folders}
     faults, asked = [], _held_out(folds[folds["fold"] != UNSCORED])
     for name, folder in folders.items():
@@ -54,7 +55,7 @@ def _held_out(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
 def network_hashes(folder: Path, folds: pd.DataFrame) -> list[Any]:
     """What the predictions of a network and its choices rest on."""
     files = [path for model in fold_models(folder, folds).values() if (path := model / TUNING).is_file()]
-    return [read_record(folder, "predict").get("predict", {}).get("files", {}), [hash_file(path) for path in files]]
+    return [hash_file(path) for path in (folder / PREDICTIONS, *files)]
 
 
 def network_tuning(folder: Path, folds: pd.DataFrame, name: str) -> pd.DataFrame:

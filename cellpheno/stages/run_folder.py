@@ -34,11 +34,11 @@ class Plan(NamedTuple):
     not_trained: frozenset[tuple[str, str]]  # labelled wells that lost a field: predicted, not trained on
     multilabel: bool  # a well may have several classes
     junk: list[str]  # classes that are learned but are no answer to the question
+    both_sides: pd.DataFrame  # compounds that are on both sides of a fold
 
 
 def plan_run(
     plates: Sequence[Path],
-    output: Path,
     label: str,
     classes: Classes,
     split: Splits,
@@ -49,9 +49,9 @@ def plan_run(
     no_leak: Sequence[str] = (),
     compound: str | None = None,
 ) -> Plan:
-    """Decide which wells are compared and which is held out when; write ``wells.csv, folds.csv`` and their like.
+    """Decide which wells are compared and which is held out when.
 
-    The same inputs give the same plan, so every step of a run makes it for itself.
+    The same inputs give the same plan, so every step of a run makes it for itself; `write_plan` keeps it.
 
     Raises
     ------
@@ -68,15 +68,18 @@ def plan_run(
     drug = compound_column(able, compound, label)
     if faults := leaks(able, folds, no_leak, shared_images(able) if IMAGE in no_leak else {}, drug):
         raise InputError(*faults)
-    shared = wells.drop(columns="folder")
-    write_csv(shared, output / "wells.csv")
-    write_csv(folds, output / "folds.csv")
-    write_csv(both_sides(able, folds, drug), output / "both_sides.csv")
-    kinds = [JUNK if name in junk else SEVERAL if multilabel else ONE for name in names]
-    write_csv(pd.DataFrame({"class": names, "kind": kinds}), output / "classes.csv")
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
     spared = frozenset(zip(partial[PLATE], partial[WELL], strict=True))
-    return Plan(wells, able, folds, names, spared, multilabel, list(junk))
+    return Plan(wells, able, folds, names, spared, multilabel, list(junk), both_sides(able, folds, drug))
+
+
+def write_plan(plan: Plan, output: Path) -> None:
+    """Write ``wells.csv, folds.csv, both_sides.csv, classes.csv``, once nothing is refused any more."""
+    write_csv(plan.wells.drop(columns="folder"), output / "wells.csv")
+    write_csv(plan.folds, output / "folds.csv")
+    write_csv(plan.both_sides, output / "both_sides.csv")
+    kinds = [JUNK if name in plan.junk else SEVERAL if plan.multilabel else ONE for name in plan.classes]
+    write_csv(pd.DataFrame({"class": plan.classes, "kind": kinds}), output / "classes.csv")
 
 
 def teaching(wells: pd.DataFrame, plan: Plan) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching
+from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching, write_plan
 from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import check_configurations, configured
@@ -131,9 +131,7 @@ def train(
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
-    plan = plan_run(
-        plates, output, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound
-    )
+    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
@@ -173,6 +171,7 @@ def train(
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
         fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
         jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))
+    write_plan(plan, output)
     own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
     return engine("train", jobs, folder=output, root=output, **own)
 

@@ -73,7 +73,7 @@ def well_features(wells: pd.DataFrame, statistics: Sequence[str] = ("median",)) 
     Raises
     ------
     InputError
-        If the cells of some wells were measured and those of others were not, naming the plates.
+        If the cells of some wells were measured and those of others were not, or in another way, naming them.
     """
     table = _cell_features(wells, statistics)
     images = _image_features(wells)
@@ -94,10 +94,16 @@ def _cell_features(wells: pd.DataFrame, statistics: Sequence[str]) -> pd.DataFra
                 for plate, own in wells[~there].groupby(PLATE, sort=True)
             )
         )
-    rows = []
+    rows: list[pd.DataFrame] = []
     for _, well in wells.iterrows():
         cells = pd.read_parquet(cells_path(Path(well["folder"]), well[WELL]))
         rows.append(aggregate(cells, statistics=statistics, wells=pd.DataFrame([well[[PLATE, WELL]]])))
+        if differ := sorted(set(map(str, rows[0])) ^ set(map(str, rows[-1]))):
+            first, own = (" ".join(row[[PLATE, WELL]].iloc[0]) for row in (rows[0], rows[-1]))
+            raise InputError(
+                f"{first} and {own} were measured in different ways: {len(differ)} features, such as {differ[0]}, are "
+                "of one alone; measure all plates alike: cellpheno measure plate=..."
+            )
     return pd.concat(rows, ignore_index=True)
 
 

@@ -65,7 +65,7 @@ def test_a_planted_plate_artefact_is_high_by_well_at_chance_by_plate_and_the_sen
     assert told[0].startswith("Split by well: the plate alone predicts the class, balanced accuracy 0.9")
     assert told[0].endswith("guessing 0.50. So a score under this split is no evidence of a phenotype.")
     (fall,) = (text for text in told if text.startswith("engineered scores"))
-    assert "by split by plate, where the layout does not help: it knows the layout, and shows no phenotype" in fall
+    assert "under split by plate, where the layout does not help: there it is not told from guessing" in fall
     assert f"scores {value['by_well', 'engineered']:.2f} [" in fall
     assert not any(text.startswith("Split by plate") for text in told)
 

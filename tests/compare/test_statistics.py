@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import permutation_test
+from scipy.stats import permutation_test, t
 
 from cellpheno.compare.metrics import METRICS
 from cellpheno.compare.metrics import score as plain_score
@@ -104,6 +104,21 @@ def test_two_that_are_never_wrong_may_still_differ(unit, n_folds):
     assert row["verdict"] == "no evidence of a difference"
     losses = table.set_index("metric").loc["log_loss"]
     assert losses["low"] <= losses["value"] <= losses["high"]
+
+
+@pytest.mark.parametrize("n", [24, 110])
+def test_what_could_have_been_shown_is_no_less_than_so_few_wells_can_tell_apart(n):
+    """One well of n disagrees; of a difference as large as is promised the standard error is that of its n wells."""
+    truth = np.repeat([0, 1], n // 2)
+    right = 9.0 * np.eye(2)[truth]
+    one = right.copy()
+    one[0] = one[0, ::-1]
+    predictions, names = prediction_table(truth, 2, {"mil": one, "engineered": right})
+    table = differences(predictions, names, reference="engineered", n_bootstrap=500, seed=0).set_index("metric")
+    found = table.loc["balanced_accuracy", "detectable"]
+    seen = np.random.default_rng(0).binomial(n, found, 100_000) / n
+    quantiles = t.ppf(0.975, n - 2) + t.ppf(0.8, n - 2)
+    assert found == pytest.approx(quantiles * seen.std(), rel=0.05)
 
 
 def test_p_equals_scipys_permutation_test():
@@ -304,7 +319,9 @@ def test_after_five_folds_a_difference_is_half_as_uncertain_again_and_a_score_is
     apart, crossed = (differences(t, names, reference="engineered", **options) for t in (one, five))
     for name in ("low", "high"):
         np.testing.assert_allclose(crossed[name] - crossed["value"], 1.5 * (apart[name] - apart["value"]))
-    np.testing.assert_allclose(crossed["detectable"], 1.5 * apart["detectable"])
+    losses = crossed["metric"].isin(["log_loss", "brier"])
+    np.testing.assert_allclose(crossed["detectable"][losses], 1.5 * apart["detectable"][losses])
+    assert (crossed["detectable"] > apart["detectable"]).all()
     np.testing.assert_array_equal(crossed["p"], apart["p"])
     twice = pd.concat([five, five.assign(repeat=1)])  # repeats are averaged: still five folds
     pd.testing.assert_frame_equal(differences(twice, names, reference="engineered", **options), crossed)
