@@ -218,7 +218,7 @@ def least_detectable(n: float, resamples: Resamples, confidence: float, power: f
     --------
     >>> one_model = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
     >>> round(least_detectable(20.0, one_model, 0.95), 3)
-    0.304
+    0.305
     """
     quantiles = student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees)
     square = float(resamples.spread * quantiles) ** 2
