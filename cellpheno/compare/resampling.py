@@ -203,8 +203,7 @@ def alike_interval(value: float, n: float, resamples: Resamples, confidence: flo
     (-0.117, 0.117)
     """
     tail = (1 - confidence) / 2
-    few = float(student.ppf(tail, resamples.degrees) / student.ppf(tail, resamples.weights.shape[1] - 1))
-    half = resamples.spread * float(beta.ppf(1 - tail, 0.5, n / few**2 + 0.5))
+    half = resamples.spread * float(beta.ppf(1 - tail, 0.5, n / _less_known(resamples, tail) ** 2 + 0.5))
     return max(value - half, -1.0), min(value + half, 1.0)
 
 
@@ -220,8 +219,7 @@ def least_detectable(n: float, resamples: Resamples, confidence: float, power: f
     >>> round(least_detectable(20.0, one_model, 0.95), 3)
     0.305
     """
-    quantiles = student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees)
-    square = float(resamples.spread * quantiles) ** 2
+    square = (resamples.spread * _errors_to_tell(resamples, confidence, power)) ** 2
     return square / (n + square)
 
 
@@ -239,7 +237,12 @@ def detectable_difference(draws: Floats, resamples: Resamples, confidence: float
     error = resamples.spread * float(np.std(draws[np.isfinite(draws)]))
     if error < 1e-12:
         return float("nan")
-    return error * float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))
+    return error * _errors_to_tell(resamples, confidence, power)
+
+
+def _errors_to_tell(resamples: Resamples, confidence: float, power: float) -> float:
+    """Standard errors that a difference has to measure to be told from 0 with this power."""
+    return float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))
 
 
 def fraction_interval(
@@ -264,11 +267,17 @@ def fraction_interval(
     (0.883, 1.0)
     """
     variance = float(np.var(draws[np.isfinite(draws)]))
-    tail, n_wells = (1 - confidence) / 2, resamples.weights.shape[1]
-    few = float(student.ppf(tail, resamples.degrees) / student.ppf(tail, n_wells - 1))  # few units: less is known
+    tail = (1 - confidence) / 2
+    few = _less_known(resamples, tail)
     n = min(most[1], value * (1 - value) / variance / few**2) if variance > 1e-12 else most[0] / few**2
     low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
     return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
+
+
+def _less_known(resamples: Resamples, tail: float) -> float:
+    """How many times wider an interval is over these units than over as many as there are wells."""
+    n_wells = resamples.weights.shape[1]
+    return float(student.ppf(tail, resamples.degrees) / student.ppf(tail, n_wells - 1))
 
 
 def positive_interval(value: float, draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:

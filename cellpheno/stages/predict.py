@@ -14,7 +14,7 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
 from cellpheno.compare.strict_splits import Place, fold_name
 from cellpheno.errors import InputError
-from cellpheno.names import OBJECT, PLATE, SITE, WELL
+from cellpheno.names import CELL_KEYS, PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
@@ -23,8 +23,6 @@ from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
-
-CELL_KEYS = [PLATE, WELL, SITE, OBJECT]
 
 
 def predict(

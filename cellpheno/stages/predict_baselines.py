@@ -2,7 +2,6 @@
 
 import functools
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,6 @@ from cellpheno.stages.wells import usable, well_table
 
 CARD, TABLE = "contest.json", "contest.parquet"
 CLOSE = 1e-6  # of logits, between the run and the fit anew
-log = logging.getLogger("cellpheno")
 
 
 class Kept(NamedTuple):

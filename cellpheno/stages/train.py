@@ -169,7 +169,7 @@ def train(
         training = labelled[training_wells(labelled, held)]
         training = fewer_wells(training, wells_per_class, choice, (training["n_instances"] > 0).to_numpy())
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
-        fold = functools.partial(work, group=groups[place[0]], choice_seed=choice)
+        fold = functools.partial(work, group=groups[place.split], choice_seed=choice)
         jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))
     write_plan(plan, output)
     own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
