@@ -158,8 +158,10 @@ def compare(
         _compare, plan, output, networks, baselines, settings, reference, unit, n_bootstrap, dose=dose, dose_by=dose_by,
         asked=asked,
     )  # fmt: skip
-    write_plan(plan, output)
-    return engine("compare", [Job("compare", key, work)], folder=output, root=output)
+    outcome = engine("compare", [Job("compare", key, work)], folder=output, root=output)
+    if not outcome.left_out:  # else the tables that stand there belong to other scores
+        write_plan(plan, output)
+    return outcome
 
 
 def _compare(

@@ -197,6 +197,17 @@ def test_folds_deal_each_class_evenly_and_rare_sets_do_no_harm(seed, n_folds):
     pd.testing.assert_frame_equal(folds, again)
 
 
+def test_nearly_all_deals_of_each_class_are_even_to_a_well():
+    wells = pd.concat([well_table(), well_table(["er|membrane|nuclear"], 1).assign(Metadata_Well="H12")])
+    keys, uneven = ["Metadata_Plate", "Metadata_Well"], 0
+    for seed in range(50):
+        folds = by_well(wells, n_folds=3, seed=seed, multilabel=True, stratify=["Metadata_Drug"])
+        table = wells.merge(folds, on=keys)
+        held = membership(table["label"], CLASSES, True)
+        uneven += np.ptp([held[table["fold"] == f].sum(axis=0) for f in range(3)], axis=0).max() > 1
+    assert uneven <= 1
+
+
 def test_two_wells_of_a_class_in_two_sets_are_never_in_one_fold():
     wells = well_table(["er", "nuclear"], 6)
     wells.loc[[0, 6], "label"] = ["er|membrane", "membrane|nuclear"]

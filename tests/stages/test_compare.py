@@ -184,6 +184,20 @@ def test_baselines_fitted_anew_predict_new_wells_as_the_run_did(cropped_screen, 
 def test_refusals_end_with_2_and_say_what_to_do(cropped_screen, overrides, message, capsys, tmp_path):
     assert cropped_screen("compare", *RUN[:-1], f"output={tmp_path}/out", *overrides) == 2
     assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.csv"))  # of a finished run, what stands there would stay
+
+
+def test_wells_that_were_measured_in_another_way_are_named_before_the_contest(cropped_screen, fresh_copy, capsys):
+    screen = fresh_copy(cropped_screen)
+    second = sorted((screen.folder / "SIM1/cells").glob("*.parquet"))[1]
+    table = pd.read_parquet(second)
+    feature = next(c for c in table if c.startswith("Cells_AreaShape_"))
+    table.drop(columns=feature).to_parquet(second)
+    assert screen("compare", *RUN) == 2
+    told = capsys.readouterr().err
+    assert "were measured in different ways: 1 features" in told
+    assert f"SIM1 {second.stem}" in told
+    assert feature in told
 
 
 def test_wells_that_were_not_measured_are_named_before_the_contest(cropped_screen, fresh_copy, capsys):
