@@ -187,7 +187,7 @@ class KrausNet(nn.Module):
         return maps.mean((2, 3)) if self.pooled else maps
 
 
-CONSTANT = 1e-8  # variance of a feature in training below which it says nothing; batch normalisation adds 1e-5
+TINY = 1e-12  # added to the variance of a feature; one that varies less in training says nothing
 
 
 class Features(nn.Module):
@@ -214,7 +214,9 @@ class Features(nn.Module):
     def __init__(self, n_channels: int, hidden: int | None = None) -> None:
         super().__init__()
         # Features do not move while they are trained on, so all batches weigh alike in the average (momentum=None).
-        self.scale = nn.BatchNorm1d(n_channels, affine=False, momentum=None)
+        self.scale = nn.BatchNorm1d(n_channels, eps=TINY, affine=False, momentum=None)
+        # The first values seen are subtracted: what never varies is 0 then, and not the rounding of its own mean.
+        self.register_buffer("origin", torch.zeros(n_channels))
         self.layer = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(n_channels, hidden), nn.ReLU())
         self.n_features = n_channels if hidden is None else hidden
         he_start(self.modules())
@@ -224,9 +226,12 @@ class Features(nn.Module):
         if crops.shape[2:] != (1, 1):
             y, x = crops.shape[2:]
             raise ValueError(f"crops of {y} x {x} pixels; this encoder wants cached features, crops of 1 x 1")
-        scaled = self.scale(self._filled(crops.flatten(1)))
+        values = self._filled(crops.flatten(1))
+        if self.training and not cast(Tensor, self.scale.num_batches_tracked):
+            cast(Tensor, self.origin).copy_(values[0])
+        scaled = self.scale(values - cast(Tensor, self.origin))
         if not self.training:
-            scaled = scaled.where(cast(Tensor, self.scale.running_var) > CONSTANT, 0.0)
+            scaled = scaled.where(cast(Tensor, self.scale.running_var) > TINY, 0.0)
         return cast(Tensor, self.layer(scaled))
 
     def _filled(self, values: Tensor) -> Tensor:
@@ -236,7 +241,7 @@ class Features(nn.Module):
         known = values.isfinite()
         there = values.where(known, 0.0)
         batch = there.sum(0) / known.sum(0).clamp(min=1)  # (d,)
-        middle = batch if self.training else cast(Tensor, self.scale.running_mean)
+        middle = batch if self.training else cast(Tensor, self.scale.running_mean) + cast(Tensor, self.origin)
         return torch.where(known, there, middle)
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -145,3 +146,16 @@ def test_undefined_features_count_as_their_mean():
     encoder.eval()
     later = encoder(torch.full((1, 2, 1, 1), float("nan")))
     torch.testing.assert_close(later, torch.zeros(1, 2))
+
+
+def test_features_of_any_scale_count_alike():
+    """Variance 1 in training whatever the unit; what never varies stays 0, however large it is."""
+    values = np.random.default_rng(0).normal(size=(256, 1))
+    scales = np.array([1e-4, 1.0, 1e5, 0.0])
+    features = torch.tensor(values * scales + [1e-3, 0.0, 1e5, 12345.678], dtype=torch.float32)
+    encoder = Features(n_channels=4)
+    scaled = encoder(features[:, :, None, None])
+    expected = (values - values.mean()) / values.std()
+    np.testing.assert_allclose(scaled[:, :3], np.repeat(expected, 3, axis=1), atol=2e-3)
+    assert not scaled[:, 3].any()
+    np.testing.assert_allclose(encoder.eval()(features[:, :, None, None])[:, :3].std(0), 1.0, atol=5e-3)
