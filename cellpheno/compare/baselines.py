@@ -22,7 +22,6 @@ from cellpheno.compare.scaled_features import chosen_columns, known_wells, scale
 from cellpheno.compare.splits import LABEL
 from cellpheno.errors import InputError
 from cellpheno.names import WELL, split_well
-from cellpheno.profiles.aggregate import COUNT
 from cellpheno.profiles.normalize import Scaling
 from cellpheno.profiles.select import Selection
 from cellpheno.profiles.sphere import Sphering, apply_sphering
@@ -162,7 +161,7 @@ def fit_predict_categories(
     Raises
     ------
     InputError
-        If a column is missing, or fewer than two classes have a training well with cells.
+        If a column is missing, or fewer than two classes have a training well.
     """
     places = [_with_position(table) for table in (train, test)]
     if missing := [column for column in columns if column not in places[0]]:
@@ -171,16 +170,12 @@ def fit_predict_categories(
             f"columns {missing} of a baseline are not in the well table; choose from {there}: "
             "baselines.NAME.columns=[...]"
         )
-    known, filled = (train[COUNT] != 0).to_numpy(), (test[COUNT] != 0).to_numpy()  # nan: cells were not counted
-    logits = prior(train[LABEL], len(test), classes, multilabel)  # (n, K)
-    if filled.any():
-        texts = [place[list(columns)].astype(str).to_numpy(dtype=object) for place in places]
-        texts = [np.array([["\x1f".join(row)] for row in text], dtype=object) for text in texts] if combined else texts
-        encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(texts[0][known])
-        x, new = encoder.transform(texts[0][known]), encoder.transform(texts[1][filled])
-        configured = functools.partial(classifier, **grid[configuration])
-        logits[filled] = fit_decision(configured, x, train[LABEL][known], classes, seed, multilabel)(new)
-    return logits
+    texts = [place[list(columns)].astype(str).to_numpy(dtype=object) for place in places]
+    texts = [np.array([["\x1f".join(row)] for row in text], dtype=object) for text in texts] if combined else texts
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(texts[0])
+    x, new = (encoder.transform(text) for text in texts)
+    configured = functools.partial(classifier, **grid[configuration])
+    return fit_decision(configured, x, train[LABEL], classes, seed, multilabel)(new)
 
 
 def _with_position(table: pd.DataFrame) -> pd.DataFrame:

@@ -94,10 +94,24 @@ def truth_table(truth: Ints | Flags, n_classes: int) -> Flags:
 
 def tallies(logits: Floats, truth: Ints | Flags) -> Floats:
     """What each well adds to the counts (3, K) of the classes: called rightly, called at all, there. (n, 3 K)."""
-    n_classes = logits.shape[1]
-    positive = truth_table(truth, n_classes)
-    called = logits > 0 if truth.ndim == 2 else truth_table(logits.argmax(axis=1), n_classes)
+    positive, called = truth_table(truth, logits.shape[1]), _called(logits, truth)
     return np.concatenate([called & positive, called, positive], axis=1).astype(np.float64)
+
+
+def mistaken(logits: Floats, truth: Ints | Flags) -> Flags:
+    """Whether each well is called a class that it has not, or not called one that it has: (n, K).
+
+    Examples
+    --------
+    >>> mistaken(np.array([[2.0, 1.0, 0.0], [0.0, 0.5, 0.0]]), np.array([0, 2])).tolist()
+    [[False, False, False], [False, True, True]]
+    """
+    wrong: Flags = _called(logits, truth) != truth_table(truth, logits.shape[1])
+    return wrong
+
+
+def _called(logits: Floats, truth: Ints | Flags) -> Flags:
+    return logits > 0 if truth.ndim == 2 else truth_table(logits.argmax(axis=1), logits.shape[1])
 
 
 def recall(counts: Floats) -> Floats:

@@ -23,12 +23,13 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student
 
 from cellpheno.classes import membership, unknown_classes
-from cellpheno.compare.metrics import Flags, Floats, Ints, truth_table
+from cellpheno.compare.metrics import Flags, Floats, Ints, mistaken, truth_table
 from cellpheno.compare.predictions import OUT_OF_FOLD, mean_over_repeats
 from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
+TELLING = 4  # clusters with mistakes that tell how alike their wells are
 
 
 class Contest(NamedTuple):
@@ -245,15 +246,21 @@ def _errors_to_tell(resamples: Resamples, confidence: float, power: float) -> fl
     return float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))
 
 
+def units_mistaken(contest: Contest, logits: Floats, k: int | None) -> int:
+    """Count the units that hold a well of which something wrong is said: of class ``k``, or at all."""
+    wrong = mistaken(logits, contest.truth)
+    return len(np.unique(contest.unit[wrong.any(axis=1) if k is None else wrong[:, k]]))
+
+
 def fraction_interval(
-    value: float, draws: Floats, most: tuple[float, float], resamples: Resamples, confidence: float
+    value: float, draws: Floats, most: tuple[float, float], n_mistaken: int, resamples: Resamples, confidence: float
 ) -> tuple[float, float]:
     """Jeffreys' interval on the effective number of units: for scores from 0 to 1.
 
     The effective number is that of a plain proportion with the variance of the draws, less where these come from few
-    units, and at best that of wells which are all independent (second of ``most``). Where nothing went wrong all
-    resamples agree, and nothing tells how alike the wells of a unit are: then it is the number of units (first of
-    ``most``), so that there is doubt left.
+    units, and at best that of wells which are all independent (second of ``most``). Mistakes within one unit, or none,
+    do not tell how alike the wells of a unit are: then it is the number of units at most (first of ``most``). From
+    there it rises to its own with the second, third and fourth of the ``n_mistaken`` units that hold a mistake.
 
     References
     ----------
@@ -262,14 +269,18 @@ def fraction_interval(
     Examples
     --------
     >>> never_wrong = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
-    >>> low, high = fraction_interval(1.0, np.ones(100), (20.0, 20.0), never_wrong, 0.95)
+    >>> low, high = fraction_interval(1.0, np.ones(100), (20.0, 20.0), 0, never_wrong, 0.95)
     >>> round(low, 3), high
     (0.883, 1.0)
     """
     variance = float(np.var(draws[np.isfinite(draws)]))
     tail = (1 - confidence) / 2
     few = _less_known(resamples, tail)
-    n = min(most[1], value * (1 - value) / variance / few**2) if variance > 1e-12 else most[0] / few**2
+    n = units = most[0] / few**2
+    if variance > 1e-12:
+        drawn = min(most[1], value * (1 - value) / variance / few**2)
+        known = min(max(n_mistaken - 1, 0) / (TELLING - 1), 1.0)
+        n = drawn - (1 - known) * max(drawn - units, 0.0)
     low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
     return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
 
@@ -281,9 +292,13 @@ def _less_known(resamples: Resamples, tail: float) -> float:
 
 
 def positive_interval(value: float, draws: Floats, resamples: Resamples, confidence: float) -> tuple[float, float]:
-    """Student's t on the logarithm: for losses, which are above 0 and skewed."""
-    logs = np.log(np.maximum(draws[np.isfinite(draws)], 1e-12))
-    half = float(student.ppf((1 + confidence) / 2, resamples.degrees) * logs.std())
+    """Student's t on the logarithm: for losses, which are above 0 and skewed.
+
+    The error of the logarithm is that of the draws over the value (the delta method): logarithms of draws that miss
+    the few wells with a loss would stretch the interval beyond all bounds.
+    """
+    error = float(draws[np.isfinite(draws)].std() / value) if value else 0.0
+    half = float(student.ppf((1 + confidence) / 2, resamples.degrees)) * error
     return value * float(np.exp(-half)), value * float(np.exp(half))
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from cellpheno.compare.splits import LABEL
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, fits
-from cellpheno.profiles.aggregate import COUNT
 from cellpheno.profiles.normalize import Scaling, apply_scaling
 from cellpheno.profiles.sphere import Sphering, apply_sphering
 
@@ -34,9 +33,16 @@ def chosen_columns(table: pd.DataFrame, columns: Sequence[str], without: Sequenc
 
 
 def known_wells(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each well (n,) tells anything: it has cells, as far as they were counted, and some feature."""
-    known: NDArray[np.bool_] = ((table[COUNT] != 0) & table[list(names)].notna().any(axis=1)).to_numpy()
-    return known  # nan: cells were not counted
+    """Whether each well (n,) has any of the features: of cells it has none where there are none, but their count is 0.
+
+    Examples
+    --------
+    >>> wells = pd.DataFrame({"Metadata_Count_Cells": [12, 0], "Cells_A": [0.5, np.nan]})
+    >>> known_wells(wells, ["Cells_A"]).tolist(), known_wells(wells, ["Metadata_Count_Cells"]).tolist()
+    ([True, False], [True, True])
+    """
+    known: NDArray[np.bool_] = table[list(names)].notna().any(axis=1).to_numpy()
+    return known
 
 
 def scaled_features(
@@ -86,8 +92,7 @@ def scaled_features(
 
 
 def with_profiles(table: pd.DataFrame, profiles: pd.DataFrame) -> pd.DataFrame:
-    """Features made elsewhere in place of the table's own; our count of cells does not matter to them."""
+    """Features made elsewhere in place of the table's own."""
     profiles = profiles.drop(columns=LABEL, errors="ignore")  # such as the number of an object
     own = table[[c for c in (PLATE, WELL, LABEL) if c in table]].reset_index(drop=True)
-    merged = own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)
-    return merged.assign(**{COUNT: np.nan})
+    return own.merge(profiles, on=[PLATE, WELL], how="left", validate="many_to_one").set_axis(table.index)

@@ -34,6 +34,7 @@ from cellpheno.compare.resampling import (
     positive_interval,
     resample,
     unit_name,
+    units_mistaken,
 )
 from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
 from cellpheno.errors import InputError
@@ -94,12 +95,13 @@ def scores(
         over, mark = scored_classes(draws), _mark(contest, draws, contest.classes)
         for contestant, logits in contest.logits.items():
             result = score(logits, contest.truth, draws.weights, over)
+            wrong = {k: units_mistaken(contest, logits, k) for k in (None, *range(len(contest.classes)))}
             columns: list[tuple[str, int | None, Floats]]
             columns = [(metric, None, values) for metric, values in result.overall.items()]
             for metric, table in result.per_class.items():
                 columns += [(metric, k, table[:, k]) for k in range(len(contest.classes))]
             for metric, k, values in columns:
-                low, high, note = _bounds(metric, k, values, draws, confidence)
+                low, high, note = _bounds(metric, k, values, draws, wrong[k], confidence)
                 note = note or (mark if k is None or LEAKY_NOTE in mark else "")
                 row = (contestant, contest.split, metric, "" if k is None else contest.classes[k], values[0], low, high)
                 rows.append((*row, len(contest.truth), contest.n_junk, draws.n_units, unit_name(unit), note))
@@ -269,7 +271,7 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: 
 
 
 def _bounds(
-    metric: str, k: int | None, values: Floats, draws: Resamples, confidence: float
+    metric: str, k: int | None, values: Floats, draws: Resamples, n_mistaken: int, confidence: float
 ) -> tuple[float, float, str]:
     """Interval of one score (first of the values), and why there is none."""
     value, drawn = float(values[0]), values[1:]
@@ -278,7 +280,7 @@ def _bounds(
     if metric in LOWER_IS_BETTER:
         return *positive_interval(value, drawn, draws, confidence), ""
     most = most_units(metric, value, k, draws)
-    return *fraction_interval(value, drawn, most, draws, confidence), ""
+    return *fraction_interval(value, drawn, most, n_mistaken, draws, confidence), ""
 
 
 def scored_classes(draws: Resamples) -> Flags:

@@ -30,6 +30,7 @@ class Run(NamedTuple):
     predictions: pd.DataFrame
     folds: pd.DataFrame | None
     scores: pd.DataFrame | None
+    scores_with_cells: pd.DataFrame | None  # without the wells that have no cell; None where all have some
     differences: pd.DataFrame | None
     instances: pd.DataFrame | None
     assay: pd.DataFrame | None
@@ -101,7 +102,7 @@ def read_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     names = ["wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose"]
-    names += ["tuning", "features", "learning_curve", "matching_scores", "messages", "both_sides"]
+    names += ["tuning", "features", "learning_curve", "matching_scores", "messages", "both_sides", "scores_with_cells"]
     paths = {name: path for name in names if (path := _path(folder, name))}
     tables: dict[str, Any] = {name: read_table(path) for name, path in paths.items()}
     faults = [
@@ -133,6 +134,7 @@ def read_run(folder: Path | str) -> Run:
         predictions=tables["predictions"],
         folds=tables.get("folds"),
         scores=tables.get("scores"),
+        scores_with_cells=tables.get("scores_with_cells"),
         differences=tables.get("differences"),
         instances=tables.get("instances"),
         assay=tables.get("assay"),

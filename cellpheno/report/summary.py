@@ -92,13 +92,25 @@ def warnings_of(run: Run) -> list[str]:
     if len(lost):
         text = ", ".join(f"{n} {name}" for name, n in lost.items())
         notes.append(f"Of {len(run.wells)} wells, {text}; they are listed with their reasons below.")
-    if "n_cells" in run.wells:
-        empty = run.wells[run.wells["status"].isin(MEASURED) & (run.wells["n_cells"] == 0)]
-        names = ", ".join(empty[WELL].head(8))
-        if len(empty):
-            notes.append(
-                f"Wells without a cell: {len(empty)} ({names}). Contestants answer with their training prior there."
-            )
+    return [*notes, *_empty_notes(run)]
+
+
+def _empty_notes(run: Run) -> list[str]:
+    """Name the wells without a cell, and say what the scores are without them."""
+    if "n_cells" not in run.wells:
+        return []
+    empty = run.wells[run.wells["status"].isin(MEASURED) & (run.wells["n_cells"] == 0)]
+    if empty.empty:
+        return []
+    names = f"{len(empty)} ({', '.join(empty[WELL].head(8))})"
+    notes = [f"Wells without a cell: {names}. What looks at cells answers with its training prior there."]
+    if (table := run.scores_with_cells) is not None:
+        name = main_metric(table)
+        rows = table[(table["class"] == "") & (table["metric"] == name)]
+        for split, part in rows.groupby("split", sort=False):
+            own = part.set_index("contestant").loc[in_order(part["contestant"])].reset_index()
+            told = "; ".join(f"{contestant_label(r['contestant'])} {told_score(r)}" for r in records(own))
+            notes.append(f"Without them, {metric(name)} of split {split_label(str(split))} is: {told}.")
     return notes
 
 

@@ -15,11 +15,12 @@ from cellpheno.compare.assay import assay_quality, dose_response, dose_trend, do
 from cellpheno.compare.contest import contest
 from cellpheno.compare.learning import short_classes
 from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
+from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.profiles.aggregate import STATISTICS
+from cellpheno.profiles.aggregate import COUNT, STATISTICS
 from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import (
@@ -36,6 +37,7 @@ from cellpheno.stages.run_folder import (
 from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
 
+NOT_ALWAYS = {"assay", "dose", "matching", "matching_scores", "learning_curve", "scores_with_cells"}
 FEW = "classes with fewer than "  # how a message on a learning curve begins
 
 
@@ -180,7 +182,10 @@ def _compare(
 ) -> Result:
     seed = settings["seed"]
     features = well_features(plan.usable, settings["aggregation"])
-    messages = [*lacking_messages(plan.usable, features, baselines), *_few_wells(plan, settings["wells_per_class"])]
+    messages = [
+        *lacking_messages(plan.usable, features, baselines),
+        *_few_wells(plan, features, settings["wells_per_class"]),
+    ]
     costs: dict[str, Cost] = {}
     contestants = timed(baselines, costs)
     about: tuple[Any, ...] = (plan.folds, contestants, plan.classes, seed, plan.not_trained, plan.multilabel)
@@ -205,6 +210,9 @@ def _compare(
         "scores": scores(predictions, plan.classes, **chance),
         "differences": differences(predictions, plan.classes, reference=reference, **chance),
     }
+    full = predictions.merge(features.loc[features[COUNT] != 0, [PLATE, WELL]], on=[PLATE, WELL])
+    if 0 < (full["role"] == OUT_OF_FOLD).sum() < (predictions["role"] == OUT_OF_FOLD).sum():
+        tables["scores_with_cells"] = scores(full, plan.classes, **chance)
     if dose is not None:
         by = None if dose_by is None else f"Metadata_{dose_by}"
         controls = (predictions, plan.usable, [name for name in plan.classes if name not in plan.junk])
@@ -215,7 +223,7 @@ def _compare(
     if asked is not None:
         found = match_contestants(plan.usable, features, baselines, asked, plan.junk)
         tables |= {"matching": found.matches, "matching_scores": found.scores}
-    for name in {"assay", "dose", "matching", "matching_scores", "learning_curve"} - tables.keys():
+    for name in NOT_ALWAYS - tables.keys():
         (output / f"{name}.csv").unlink(missing_ok=True)  # of other settings: the report would show it
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
     files.append(write_parquet(predictions, output / "predictions.parquet"))
@@ -239,11 +247,12 @@ def _column_faults(plan: Plan, unit: str, dose: str | None, dose_by: str | None)
     return faults
 
 
-def _few_wells(plan: Plan, wells_per_class: int | None) -> list[str]:
-    """Say which classes are too few for a point of a learning curve."""
+def _few_wells(plan: Plan, features: pd.DataFrame, wells_per_class: int | None) -> list[str]:
+    """Say which classes are too few for a point of a learning curve; wells without cells are not drawn."""
     if wells_per_class is None:
         return []
-    short = short_classes(teaching(plan.usable, plan), plan.folds, wells_per_class)
+    filled = features.loc[features[COUNT] != 0, [PLATE, WELL]]
+    short = short_classes(teaching(plan.usable.merge(filled, on=[PLATE, WELL]), plan), plan.folds, wells_per_class)
     told = ", ".join(f"{name} {n}" for name, n in short.items())
     return [f"{FEW}{wells_per_class} training wells in some fold: {told}"] if short else []
 

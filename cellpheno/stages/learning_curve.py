@@ -14,6 +14,7 @@ from cellpheno.stages.compare import FEW
 from cellpheno.stages.run_folder import curve_folder, write_csv
 
 TABLE = "learning_curve.csv"
+PLAN = ("wells.csv", "folds.csv", "classes.csv")  # that a contest on few wells shares with the run
 
 
 def learning_curve(output: Path, curve: Sequence[int], engine: Callable[..., Outcome]) -> Outcome:
@@ -37,11 +38,21 @@ def learning_curve(output: Path, curve: Sequence[int], engine: Callable[..., Out
     tables = {n: curve_folder(output, n) / "scores.csv" for n in curve}
     if missing := [str(path) for path in tables.values() if not path.is_file()]:
         raise InputError(f"{', '.join(missing)}: not there; run: cellpheno run steps=[learning_curve] output={output}")
+    shown = [name for name in PLAN if (output / name).is_file()]
+    if old := [n for n, path in tables.items() if any(_differs(path.with_name(name), output / name) for name in shown)]:
+        raise InputError(
+            f"{', '.join(str(curve_folder(output, n)) for n in old)}: of other wells or folds than the run's; run: "
+            f"cellpheno run steps=[learning_curve] output={output}"
+        )
     about = {str(n): [hash_file(path), hash_file(path.with_name("messages.csv"))] for n, path in tables.items()}
     key = make_key("learning_curve", scores=about)
     work = functools.partial(_collect, tables, output)
     outcome = engine("learning_curve", [Job("learning_curve", key, work)], folder=output, root=output)
     return outcome._replace(path=output / TABLE)
+
+
+def _differs(path: Path, other: Path) -> bool:
+    return not path.is_file() or hash_file(path) != hash_file(other)
 
 
 def _collect(tables: dict[int, Path], output: Path) -> Result:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, read_costs
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import hash_file, hash_tree
+from cellpheno.plates.plate import Plate
 from cellpheno.report import html
 from cellpheno.report.assay import Doses
 from cellpheno.report.cells import open_plates
@@ -53,11 +55,18 @@ def report(
     shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
     templates = hash_tree(Path(html.__file__).parent / "templates")
     cost = _costs(plates, output) if show_cost else None
+    pixels = {name: _pictures(plate) for name, plate in open_plates(plates).plates.items()}
     settings = {"title": title, "cells": cells_per_class, "dose": [dose, dose_by], "cost": cost}
-    key = make_key("report", **settings, shown=shown, templates=templates)
+    key = make_key("report", **settings, shown=shown, templates=templates, pixels=pixels)
     work = functools.partial(_report, plates, output, title, cells_per_class, show_cost, dose, dose_by)
     outcome = engine("report", [Job("report", key, work)], folder=output, root=output)
     return outcome._replace(path=output / "report.html")
+
+
+def _pictures(plate: Plate) -> dict[str, list[str]]:
+    """Hashes of what the cells and fields of each well are drawn from."""
+    units = sorted(path.stem for path in (plate.folder / "ledger").glob("*.json"))
+    return {unit: input_hashes(read_record(plate.folder, unit), "import_plate", "segment", "crop") for unit in units}
 
 
 def _costs(plates: Sequence[Path], output: Path) -> list[dict[str, dict[str, Cost]]]:

@@ -119,21 +119,23 @@ def test_row_order_changes_no_bit():
     pd.testing.assert_frame_equal(predict(wells, features), shuffled)
 
 
-def test_a_well_without_cells_gets_the_prior_of_its_training_fold_from_every_baseline():
+def test_a_well_without_cells_gets_the_prior_from_features_of_cells_but_has_a_count_and_a_place():
     wells, features = screen(per_class=8)
     features.loc[2, "Metadata_Count_Cells"] = 0
     features.loc[2, features.columns[3:]] = np.nan
+    table = predict(wells, features, ENGINEERED).set_index("Metadata_Well")
+    held = by_well(wells, n_folds=4, seed=1).set_index("Metadata_Well")["fold"]
+    train = wells[(wells["label"] != "") & (wells["Metadata_Well"].map(held) != held["A03"])]
+    counts = np.array([(train["label"] == name).sum() + 0.5 for name in CLASSES])
+    names = [f"prob_{name}" for name in CLASSES]
+    np.testing.assert_allclose(table.loc["A03", names].astype(float), counts / counts.sum())
+    assert table.loc["A03", "n_cells"] == 0
+    assert table["n_cells"].notna().all()
+    count = partial(ENGINEERED, columns=["Metadata_Count_Cells"], without=[])
     position = partial(fit_predict_categories, columns=["Metadata_Column"], classifier=REGRESSION)
-    for baseline in (ENGINEERED, position):
-        table = predict(wells, features, baseline).set_index("Metadata_Well")
-        held = by_well(wells, n_folds=4, seed=1).set_index("Metadata_Well")["fold"]
-        train = wells[(wells["label"] != "") & (wells["Metadata_Well"].map(held) != held["A03"])]
-        counts = np.array([(train["label"] == name).sum() + 0.5 for name in CLASSES])
-        np.testing.assert_allclose(
-            table.loc["A03", [f"prob_{name}" for name in CLASSES]].astype(float), counts / counts.sum()
-        )
-        assert table.loc["A03", "n_cells"] == 0
-        assert table["n_cells"].notna().all()
+    for baseline in (count, position):
+        own = predict(wells, features, baseline).set_index("Metadata_Well").loc["A03", names].astype(float)
+        assert np.abs(own - counts / counts.sum()).max() > 0.01
 
 
 def test_wells_that_are_not_trained_on_are_still_predicted():

@@ -12,7 +12,7 @@ from cellpheno.compare.baselines import fit_predict
 from cellpheno.compare.contest import contest
 from cellpheno.compare.metrics import METRICS, score
 from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
-from cellpheno.compare.resampling import Contest, difference_interval, resample
+from cellpheno.compare.resampling import Contest, difference_interval, resample, units_mistaken
 from cellpheno.compare.splits import by_well
 from cellpheno.compare.statistics import _bounds, _verdict, differences, scores
 from cellpheno.profiles.normalize import fit_robust_z
@@ -63,7 +63,10 @@ def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
         drawn = [score(one, truth, draws.weights).overall for one in logits]
         swapped = swapped_gaps(contest, *logits, n_bootstrap, number, np.ones(len(NAMES), dtype=bool))
         for metric in METRICS:
-            bounds = [_bounds(metric, None, one[metric], draws, 0.95)[:2] for one in drawn]
+            wrong = [units_mistaken(contest, one, None) for one in logits]
+            bounds = [
+                _bounds(metric, None, one[metric], draws, n, 0.95)[:2] for one, n in zip(drawn, wrong, strict=True)
+            ]
             gap = drawn[0][metric] - drawn[1][metric]
             low, high = difference_interval(gap, draws, 0.95)
             row = {"metric": metric, "value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}

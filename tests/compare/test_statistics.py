@@ -7,8 +7,8 @@ from scipy.stats import permutation_test, t
 
 from cellpheno.compare.metrics import METRICS
 from cellpheno.compare.metrics import score as plain_score
-from cellpheno.compare.resampling import fold_spread
-from cellpheno.compare.statistics import _with_reason, differences, scores, verdict_sentence
+from cellpheno.compare.resampling import Contest, fold_spread, resample, units_mistaken
+from cellpheno.compare.statistics import _bounds, _with_reason, differences, scores, verdict_sentence
 from cellpheno.errors import InputError
 
 
@@ -185,6 +185,50 @@ def test_wells_that_share_a_plate_widen_the_interval():
     assert wide["unit"] == "plate"
     assert wide["high"] - wide["low"] > 2.5 * (narrow["high"] - narrow["low"])
     assert wide["low"] < 0.45
+
+
+def compound_contest(right, n_wells=6):
+    """Two classes, compounds of ``n_wells`` wells each, of which some are right (compounds, wells)."""
+    truth = np.repeat(np.arange(2), right.size // 2)
+    logits = np.eye(2)[np.where(right.ravel(), truth, 1 - truth)]
+    return Contest("s", truth, {"mil": logits}, np.repeat(np.arange(len(right)), n_wells), ["a", "b"], 0)
+
+
+def accuracy_bounds(contest, seed=0):
+    draws = resample(contest, "compound", 300, seed)
+    values = plain_score(contest.logits["mil"], contest.truth, draws.weights).overall["balanced_accuracy"]
+    wrong = units_mistaken(contest, contest.logits["mil"], None)
+    return _bounds("balanced_accuracy", None, values, draws, wrong, 0.95)[:2]
+
+
+def test_a_mistake_makes_an_interval_over_compounds_no_narrower():
+    right, widths = np.ones((18, 6), dtype=bool), []
+    for compound in range(5):
+        low, high = accuracy_bounds(compound_contest(right))
+        widths.append(high - low)
+        right[compound * 4, 0] = False
+    assert widths[1] > widths[0]  # one well wrong, against none
+    assert widths[4] < widths[1]  # four compounds tell that wells are wrong alone
+
+
+def test_intervals_cover_where_few_compounds_are_mistaken():
+    """Compounds are mistaken as a whole or not at all: 0.88 was covered when the draws alone were asked."""
+    rng, inside, n = np.random.default_rng(1), 0, 300
+    for _ in range(n):
+        share = rng.beta(0.95, 0.05, size=20)  # a mean of 0.95, an intraclass correlation of 0.5
+        low, high = accuracy_bounds(compound_contest(rng.random((20, 6)) < share[:, None]))
+        inside += low <= 0.95 <= high
+    assert inside / n >= 0.93
+
+
+def test_losses_of_few_wells_give_no_boundless_interval():
+    """One surprise among forty wells: resamples without it have next to no loss, and their logarithms no end."""
+    truth = np.repeat([0, 1], 20)
+    logits = np.where(np.eye(2)[truth] > 0, 10.0, 0.0)
+    logits[0] = [0.0, 3.0]
+    predictions, names = prediction_table(truth, 2, {"mil": logits})
+    row = scores(predictions, names, n_bootstrap=500, seed=0).query("metric == 'log_loss'").iloc[0]
+    assert 0 < row["low"] < row["value"] < row["high"] < 20 * row["value"]
 
 
 def test_repeats_of_a_well_are_one_well():

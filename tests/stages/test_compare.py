@@ -187,6 +187,21 @@ def test_refusals_end_with_2_and_say_what_to_do(cropped_screen, overrides, messa
     assert not list((tmp_path / "out").rglob("*.csv"))  # of a finished run, what stands there would stay
 
 
+def test_a_well_without_cells_is_counted_and_the_scores_without_it_are_given_too(cropped_screen, fresh_copy):
+    """No cell is a count that speaks, and so does the well's place; of features of cells there are none."""
+    screen = fresh_copy(cropped_screen)
+    path = sorted((screen.folder / "SIM1/cells").glob("*.parquet"))[0]
+    pd.read_parquet(path).iloc[:0].to_parquet(path)
+    assert screen("compare", *RUN, "baselines=[engineered,cell_count,position]", "engine.workers=1") == 0
+    predictions = pd.read_csv(screen.folder / "runs/contest/predictions.csv")
+    own = predictions[predictions["Metadata_Well"] == path.stem].set_index("contestant").filter(like="logit_")
+    assert own.loc["engineered"].nunique() == 1  # the prior: as many training wells of each class
+    assert own.loc["cell_count"].nunique() == own.loc["position"].nunique() == own.shape[1] > 1
+    n = pd.read_csv(screen.folder / "runs/contest/scores.csv")["n"].unique()
+    without = pd.read_csv(screen.folder / "runs/contest/scores_with_cells.csv")
+    assert without["n"].unique().tolist() == (n - 1).tolist()
+
+
 def test_wells_that_were_measured_in_another_way_are_named_before_the_contest(cropped_screen, fresh_copy, capsys):
     screen = fresh_copy(cropped_screen)
     second = sorted((screen.folder / "SIM1/cells").glob("*.parquet"))[1]
