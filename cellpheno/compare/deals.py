@@ -57,4 +57,25 @@ def deal_sets(
             of_class = [0 if rarest is None else int(table[own, rarest].sum()) for own in dealt]
             counts = [(n, int((own & alike).sum()), int(own.sum())) for n, own in zip(of_class, dealt, strict=True)]
             fold[i] = turn[min(range(n_folds), key=counts.__getitem__)]
+    return _evened(table, fold, n_folds)
+
+
+def _evened(table: NDArray[np.bool_], fold: NDArray[np.intp], n_folds: int) -> NDArray[np.intp]:
+    """Move wells, one after another, as long as that makes the classes more even: rare ones were dealt blind to them.
+
+    Each move lowers the sum of the squared counts (fold, class), so they end; none takes a class to one fold.
+    """
+    counts = np.stack([table[fold == f].sum(axis=0) for f in range(n_folds)])  # (F, K)
+    fold, moved = fold.copy(), True
+    while moved:
+        moved = False
+        for i, own in enumerate(table):
+            there = counts[:, own]  # (F, classes of the well)
+            elsewhere = there.sum(axis=0) - there > 1  # a well of the class stays out of the fold
+            gain = np.where(elsewhere.all(axis=1), (there[fold[i]] - there).sum(axis=1) - own.sum(), 0)
+            best = int(gain.argmax())
+            if gain[best] > 0:
+                counts[fold[i]] -= own
+                counts[best] += own
+                fold[i], moved = best, True
     return fold

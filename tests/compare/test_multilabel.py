@@ -189,7 +189,7 @@ def test_folds_deal_each_class_evenly_and_rare_sets_do_no_harm(seed, n_folds):
     counts = np.stack([held[table["fold"] == f].sum(axis=0) for f in range(n_folds)])  # (folds, K)
     sizes = table.groupby("fold").size()
     assert len(table) == 25
-    assert np.ptp(counts, axis=0).max() <= 3  # 1 in nearly all deals, 3 in one of a hundred
+    assert np.ptp(counts, axis=0).max() <= 2
     assert np.ptp(sizes) <= 3
     again = by_well(
         wells.sample(frac=1, random_state=0), n_folds=n_folds, seed=seed, multilabel=True, stratify=["Metadata_Drug"]
@@ -197,15 +197,15 @@ def test_folds_deal_each_class_evenly_and_rare_sets_do_no_harm(seed, n_folds):
     pd.testing.assert_frame_equal(folds, again)
 
 
-def test_nearly_all_deals_of_each_class_are_even_to_a_well():
+def test_each_class_is_dealt_evenly_to_a_well():
     wells = pd.concat([well_table(), well_table(["er|membrane|nuclear"], 1).assign(Metadata_Well="H12")])
     keys, uneven = ["Metadata_Plate", "Metadata_Well"], 0
-    for seed in range(50):
+    for seed in (*range(50), 209):
         folds = by_well(wells, n_folds=3, seed=seed, multilabel=True, stratify=["Metadata_Drug"])
         table = wells.merge(folds, on=keys)
         held = membership(table["label"], CLASSES, True)
         uneven += np.ptp([held[table["fold"] == f].sum(axis=0) for f in range(3)], axis=0).max() > 1
-    assert uneven <= 1
+    assert uneven == 0
 
 
 def test_two_wells_of_a_class_in_two_sets_are_never_in_one_fold():
