@@ -94,6 +94,14 @@ def test_init_writes_a_starter_that_composes(tmp_path, monkeypatch, capsys):
     assert main(["init", "My plate"]) == 2  # nothing is overwritten
 
 
+def test_init_of_a_folder_that_is_called_like_a_shipped_experiment_does_not_hide_behind_it(tmp_path, monkeypatch):
+    (tmp_path / "BBBC021").mkdir()
+    (tmp_path / "BBBC021" / "P1_B03_s1_w1_DNA.tif").write_bytes(b"II")
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "BBBC021"]) == 0
+    assert load_config("run", "experiment=my_bbbc021", config_dir=tmp_path / "conf").plate == "my_bbbc021.zarr"
+
+
 def test_init_of_an_empty_folder_is_refused(tmp_path, capsys):
     assert main(["init", str(tmp_path)]) == 2
     assert "no image" in capsys.readouterr().err

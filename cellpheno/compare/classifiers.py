@@ -65,7 +65,7 @@ def fit_decision(
     taught = [name for name in classes if (labels == name).any()]
     if len(taught) < 2:
         told = ", ".join(map(repr, taught)) or "none"
-        raise InputError(f"a training fold has wells with cells of class {told} alone")
+        raise InputError(f"a training fold has wells with features of class {told} alone")
     model = classifier()
     seeds = [key for key in model.get_params() if key.rsplit("__", 1)[-1] == "random_state"]
     model.set_params(**dict.fromkeys(seeds, seed))

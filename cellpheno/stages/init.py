@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from cellpheno.config import CONF
 from cellpheno.errors import InputError
 from cellpheno.importers.filename import PATTERN
 from cellpheno.importers.planes import image_files
@@ -53,6 +54,8 @@ def init(folder: Path) -> str:
     if not images:
         raise InputError(f"{folder}: no image (.tif, .tiff, .png, .bmp) in it or below")
     name = re.sub(r"\W+", "_", folder.resolve().name).strip("_").lower() or "my_plate"
+    if (CONF / "experiment" / f"{name}.yaml").is_file():  # the one that ships would be found in its place
+        name = f"my_{name}"
     path = Path("conf") / "experiment" / f"{name}.yaml"
     if path.exists():
         raise InputError(f"{path} exists already; edit it, or move it away for a new one")

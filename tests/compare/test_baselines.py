@@ -201,13 +201,14 @@ def test_a_pattern_without_a_column_is_named():
 
 def test_a_class_that_lost_all_its_cells_is_never_called_and_two_are_wanted():
     wells, features = screen()
-    features.loc[wells["label"] == "c", "Metadata_Count_Cells"] = 0
+    cells = [column for column in features if column.startswith("Cells_")]
+    features.loc[wells["label"] == "c", ["Metadata_Count_Cells", *cells]] = [0, *[np.nan] * len(cells)]
     found = predict(wells, features)
     seen = found[found["n_cells"] > 0]
     assert (seen["pred"] != "c").all()
     assert seen["prob_c"].between(0, 0.2, inclusive="neither").all()
-    features.loc[wells["label"] == "b", "Metadata_Count_Cells"] = 0
-    with pytest.raises(InputError, match="wells with cells of class 'a' alone"):
+    features.loc[wells["label"] == "b", ["Metadata_Count_Cells", *cells]] = [0, *[np.nan] * len(cells)]
+    with pytest.raises(InputError, match="wells with features of class 'a' alone"):
         predict(wells, features)
 
 
