@@ -19,7 +19,7 @@ from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
 from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching, write_plan
-from cellpheno.stages.train_fold import check_network, train_fold
+from cellpheno.stages.train_fold import check_network, check_start, load_start, train_fold
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.instances import Instances, Optics, describe_instances
@@ -106,7 +106,8 @@ def train(
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     no_leak : sequence of str
-        What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
+        What may not be on both sides of a fold: image (the same picture, also of a well that start has seen), compound,
+        columns such as Metadata_batch.
     compound : str, optional
         Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     train_on_partial : bool
@@ -142,10 +143,13 @@ def train(
         **{"callbacks": callbacks, "patience": patience, "weighted": weighted, "start": start},
     }
     check_configurations(components, configurations)
+    trained = load_start(start)
     for settings in configurations:
         made = configured(components, settings)
-        parts = made["model"], made["encoder"], made["pooling"]
-        start_hash = check_network(*parts, plan.classes, len(channels), start)
+        check_network(made["model"], made["encoder"], made["pooling"], plan.classes, len(channels), trained)
+    if start is not None:
+        check_start(start, plan.folds, no_leak)
+    start_hash = None if trained is None else str(trained.card["weights_sha256"])
     work = functools.partial(
         train_fold,
         classes=plan.classes,
