@@ -18,7 +18,15 @@ from cellpheno.names import CELL_KEYS, PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import PREDICTIONS, TRAINED_ON, fold_models, read_csv, write_csv, write_parquet
+from cellpheno.stages.run_folder import (
+    PREDICTIONS,
+    TRAINED_ON,
+    fold_models,
+    read_csv,
+    taken,
+    write_csv,
+    write_parquet,
+)
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
@@ -62,7 +70,8 @@ def predict(
     """
     folds = read_csv(models / "folds.csv")
     cells = models / "folds-cells.csv"  # of single cells, whose folds need not hold out a whole well
-    trained_folds = fold_models(models, read_csv(cells) if cells.is_file() else folds)
+    of_cells = cells.is_file() and not taken(models, "train", "wells")  # else of models that are there no more
+    trained_folds = fold_models(models, read_csv(cells) if of_cells else folds)
     if not trained_folds:
         raise InputError(f"models={models} holds no model of its folds; run: cellpheno train output={models} ...")
     folders = list(trained_folds.values())
@@ -97,17 +106,29 @@ def predict(
 
 
 def _check_cards(folders: Sequence[Path], plates: Sequence[Path], instances: Instances) -> None:
-    """Refuse plates that the models were not trained for, all at once."""
-    faults = []
+    """Refuse models of several trainings, and plates that they were not trained for, all at once."""
+    first = read_card(folders[0])
+    faults = [
+        f"{folder}: {key}: this model was trained with {found}, the one in {folders[0].name} with {wanted}; "
+        "train all folds again"
+        for folder in folders[1:]
+        for (key, wanted), found in zip(_alike(first).items(), _alike(read_card(folder)).values(), strict=True)
+        if found != wanted
+    ]
     for plate in map(open_plate, plates):
-        card = read_card(folders[0])
         channels, pixel_size_um = instances.optics(plate)
         try:
-            check_card(card, channels=channels, pixel_size_um=pixel_size_um)
+            check_card(first, channels=channels, pixel_size_um=pixel_size_um)
         except InputError as error:
             faults += [f"{plate.path}: {fault}" for fault in error.faults]
     if faults:
         raise InputError(*faults)
+
+
+def _alike(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cards of all models of a run have in common."""
+    keys = ("classes", "channels", "pixel_size_um", "instances", "normalization")
+    return {**{key: card.get(key) for key in keys}, "several classes a well": several_classes(card)}
 
 
 def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:

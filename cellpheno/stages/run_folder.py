@@ -104,6 +104,13 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         raise InputError(*faults)
 
 
+def taken(output: Path, step: str, what: str) -> list[str]:
+    """Say so where a folder holds models of another step, ``what`` it calls them."""
+    if any((output / "ledger").glob(f"{step}-*.json")):
+        return [f"output={output} holds models of {what}, which stand at the same places; give another output"]
+    return []
+
+
 def seen_wells(model: Path) -> pd.DataFrame | None:
     """Wells that taught a model or those that it started from; None where that is not known."""
     started = read_card(model).get("training", {}).get("start") is not None

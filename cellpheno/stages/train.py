@@ -18,7 +18,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching, write_plan
+from cellpheno.stages.run_folder import Splits, plan_run, split_groups, taken, teaching, write_plan
 from cellpheno.stages.train_fold import check_network, check_start, load_start, train_fold
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import check_configurations, configured
@@ -132,6 +132,8 @@ def train(
     """
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
+    if faults := taken(output, "train_cells", "cells"):
+        raise InputError(*faults)
     plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)

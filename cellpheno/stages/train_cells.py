@@ -21,7 +21,7 @@ from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
-from cellpheno.stages.run_folder import Splits, model_files, write_parquet
+from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
 from cellpheno.stages.train_fold import check_network, check_start, load_start, write_taught
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
@@ -177,8 +177,7 @@ def _check_request(cells: pd.DataFrame, output: Path, apart: str | None, unit: s
         faults.append(f"apart={apart}: {int((cells[apart] == '').sum())} labelled cells have no value there")
     if members < 1:
         faults.append(f"members={members}: wanted 1 or more")
-    if any((output / "ledger").glob("train-*.json")):
-        faults.append(f"output={output} holds models of wells, which stand at the same places; give another output")
+    faults += taken(output, "train", "wells")
     if faults:
         raise InputError(*faults)
 

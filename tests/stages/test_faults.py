@@ -164,6 +164,34 @@ def test_a_model_is_refused_on_a_plate_with_other_channels(finished_screen, fres
     assert "['DNA', 'CellMask', 'GFP']" in said
 
 
+def test_models_of_several_trainings_are_refused(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    path = screen.folder / "runs/small/models/by_well/repeat0_fold1/card.json"
+    card = json.loads(path.read_text())
+    normalization = {"_target_": "cellpheno.models.transforms.PerCrop", "_partial_": True}
+    path.write_text(json.dumps({**card, "classes": card["classes"][::-1], "normalization": normalization}))
+    assert screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other") == 2
+    told = capsys.readouterr().err
+    assert (
+        "repeat0_fold1: classes: this model was trained with ['nuclear', 'control'], the one in repeat0_fold0" in told
+    )
+    assert "repeat0_fold1: normalization: this model was trained with {'_target_': 'cellpheno.models.transforms" in told
+
+
+def test_folds_of_cells_that_were_there_before_count_no_more(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    run = screen.folder / "runs/small"
+    folds, before = pd.read_csv(run / "folds.csv"), (run / "predictions-mil.csv").read_bytes()
+    folds[folds["fold"] == 0].to_csv(run / "folds-cells.csv", index=False)
+    assert screen.run("steps=[predict]") == 0
+    assert (run / "predictions-mil.csv").read_bytes() == before
+    ledger = screen.folder / "runs/cells/ledger"
+    ledger.mkdir(parents=True)
+    (ledger / "train_cells-by_well-repeat0_fold0.json").write_text("{}")
+    assert screen.run("steps=[train]", "output=runs/cells") == 2
+    assert "output=runs/cells holds models of cells" in capsys.readouterr().err
+
+
 def test_a_damaged_model_is_refused_by_its_file(finished_screen, fresh_copy, capsys):
     screen = fresh_copy(finished_screen)
     path = screen.folder / "runs/small/models/by_well/repeat0_fold0/model.safetensors"
