@@ -27,6 +27,7 @@ from cellpheno.stages.run_folder import (
     write_csv,
     write_parquet,
 )
+from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
@@ -68,6 +69,7 @@ def predict(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
+    again = functools.partial(predict, **locals())  # the same request, should wells be set aside
     folds = read_csv(models / "folds.csv")
     cells = models / "folds-cells.csv"  # of single cells, whose folds need not hold out a whole well
     of_cells = cells.is_file() and not taken(models, "train", "wells")  # else of models that are there no more
@@ -91,11 +93,11 @@ def predict(
     ]
     if not jobs:
         raise InputError(f"models={models}: of these {len(wells)} wells its folds held out none, and none is new")
-    serial = functools.partial(engine, folder=output, root=output, workers=1)
+    serial = functools.partial(engine, folder=output, root=output, workers=1, max_failed=len(jobs))  # as in training
     outcome = serial("predict", jobs)
     if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
-        return outcome
+        return (not outcome.bugs and without_damaged(wells, plates, kind, again)) or outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
     key = make_key(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 
 from cellpheno.plates.plate import open_plate
 from tests.conftest import SMALL, WHOLE, Screen
@@ -223,14 +224,60 @@ def test_a_network_that_cannot_be_built_is_refused_before_any_fold(cropped_scree
     assert not (screen.folder / "runs/none/models").exists()
 
 
-@pytest.mark.parametrize(("damaged", "code"), [(0, 2), (-1, 3)])
-def test_damaged_crops_are_named_by_training(cropped_screen, fresh_copy, capsys, caplog, damaged, code):
-    """Of the first well of a plate before any fold, of another in the folds that learn from it."""
-    screen = fresh_copy(cropped_screen)
-    crops = sorted((screen.folder / "SIM1/crops").glob("*.zarr"))[damaged]
+def damage_crops(screen, number):
+    """Empty a file of a well's crops; returns the well."""
+    crops = sorted((screen.folder / "SIM1/crops").glob("*.zarr"))[number]
     next(path for path in (crops / "pixels/c").rglob("*") if path.is_file()).write_bytes(b"")
-    assert screen.run("steps=[train]", "normalization=per_crop") == code
-    told = capsys.readouterr().err + caplog.text
-    assert f"{crops.name}: pixels lacks" in told
+    return crops.stem
+
+
+def left_out_and_named(screen, well, told):
+    status = pd.read_csv(screen.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status["status"].value_counts().to_dict() == {"done": 7, "quarantined": 1}
+    assert status.loc[well, "status"] == "quarantined"
+    assert f"{well}.zarr: pixels lacks" in status.loc[well, "messages"]
+    assert f"left out SIM1 {well}: " in told
     assert "crop the well again" in told
     assert "a bug" not in told
+
+
+@pytest.mark.parametrize("damaged", [0, -1])
+def test_a_well_with_damaged_crops_is_left_out_by_name_and_comes_back(cropped_screen, fresh_copy, caplog, damaged):
+    """The first well of a plate is read before any fold, another in the folds that learn from it."""
+    screen = fresh_copy(cropped_screen)
+    well = damage_crops(screen, damaged)
+    assert screen.run("steps=[train,predict,compare]", "normalization=per_crop") == 3
+    left_out_and_named(screen, well, caplog.text)
+    run = screen.folder / "runs/small"
+    taught = [set(pd.read_csv(path)["Metadata_Well"]) for path in run.rglob("trained_on.csv")]
+    assert len(taught) == 2
+    assert not any(well in wells for wells in taught)
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    assert (predictions.groupby("contestant")["Metadata_Well"].nunique() == 7).all()
+    assert well not in set(predictions["Metadata_Well"])
+    assert screen.run("steps=[crop,train]", "normalization=per_crop") == 0
+    assert any(well in set(pd.read_csv(path)["Metadata_Well"]) for path in run.rglob("trained_on.csv"))
+
+
+def test_a_well_whose_crops_were_damaged_after_training_is_not_predicted(finished_screen, fresh_copy, caplog):
+    screen = fresh_copy(finished_screen)
+    well = damage_crops(screen, -1)
+    steps = ("steps=[predict]", "output=runs/other", "models=runs/small")
+    assert screen.run(*steps) == 3
+    left_out_and_named(screen, well, caplog.text)
+    predictions = pd.read_csv(screen.folder / "runs/other/predictions-mil.csv")
+    assert len(predictions) == 7
+    assert well not in set(predictions["Metadata_Well"])
+
+
+def test_a_field_with_pixels_that_are_no_numbers_costs_its_well(cropped_screen, fresh_copy, caplog):
+    screen = fresh_copy(cropped_screen)
+    field = open_plate(screen.folder / "SIM1.zarr").wells[0].fields[0]
+    pixels = field.read().astype(np.float32)
+    pixels[0, 5, 5] = np.nan
+    shutil.rmtree(field.path / "0")
+    zarr.create_array(field.path / "0", data=pixels)
+    assert screen.run("steps=[train]", "instances=fields", "normalization=per_crop") == 3
+    assert f"left out SIM1 {field.well.name}: plate SIM1, well {field.well.name}, site {field.site}" in caplog.text
+    assert "not finite" in caplog.text
+    assert len(list((screen.folder / "runs/small/models").rglob("card.json"))) == 2
