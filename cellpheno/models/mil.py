@@ -22,7 +22,7 @@ one cell and its attention together are the cell's exact share in the verdict.
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import pytorch_lightning as pl
 import torch
@@ -157,8 +157,14 @@ class MILClassifier(pl.LightningModule):
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
         self.multilabel = multilabel
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
-        self.rates, self.orientations = dict(rates or {}), orientations
+        self.rates, self.orientations, self.frozen = dict(rates or {}), orientations, frozen
         freeze(self, frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """Let all layers train but those that are frozen, whose normalisation stays as it is."""
+        super().train(mode)
+        freeze(self, self.frozen)
+        return self
 
     def forward(self, instances: Tensor, bag: Tensor, n_bags: int) -> BagOutput:
         """Pictures (N, c, y, x) of bags ``bag`` (N,) to what is said of the bags and of each instance."""

@@ -154,7 +154,8 @@ class Field:
         InputError
             If a channel or level is unknown.
         DamagedInput
-            If a file is missing, empty or fails its checksum: the file and the well are named.
+            If a file is missing, empty or fails its checksum, or a pixel is nan or infinite: the file and the well are
+            named.
         """
         known = self.well.plate.channels
         wanted = known if channels is None else (channels,) if isinstance(channels, str) else tuple(channels)
@@ -169,7 +170,10 @@ class Field:
             here = ngff.channel_names(metadata.ome)
             if here is not None and here != known:
                 raise DamagedInput(f"{self.path} has channels {list(here)}, its plate {list(known)}")
-            return read_planes(self.path, metadata, level, [known.index(name) for name in wanted], len(known))
+            pixels = read_planes(self.path, metadata, level, [known.index(name) for name in wanted], len(known))
+            if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():  # our importer refuses them, others do not
+                raise DamagedInput(f"{self.path}: pixels that are not finite (nan or infinite)")
+            return pixels
 
     def shape(self, level: int = 0) -> tuple[int, int]:
         """Height and width in pixels at a level, without reading one.

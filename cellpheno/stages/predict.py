@@ -18,7 +18,16 @@ from cellpheno.names import CELL_KEYS, PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
-from cellpheno.stages.run_folder import PREDICTIONS, TRAINED_ON, fold_models, read_csv, write_csv, write_parquet
+from cellpheno.stages.run_folder import (
+    PREDICTIONS,
+    TRAINED_ON,
+    fold_models,
+    read_csv,
+    taken,
+    write_csv,
+    write_parquet,
+)
+from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
@@ -60,9 +69,11 @@ def predict(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
+    again = functools.partial(predict, **locals())  # the same request, should wells be set aside
     folds = read_csv(models / "folds.csv")
     cells = models / "folds-cells.csv"  # of single cells, whose folds need not hold out a whole well
-    trained_folds = fold_models(models, read_csv(cells) if cells.is_file() else folds)
+    of_cells = cells.is_file() and not taken(models, "train", "wells")  # else of models that are there no more
+    trained_folds = fold_models(models, read_csv(cells) if of_cells else folds)
     if not trained_folds:
         raise InputError(f"models={models} holds no model of its folds; run: cellpheno train output={models} ...")
     folders = list(trained_folds.values())
@@ -82,11 +93,11 @@ def predict(
     ]
     if not jobs:
         raise InputError(f"models={models}: of these {len(wells)} wells its folds held out none, and none is new")
-    serial = functools.partial(engine, folder=output, root=output, workers=1)
+    serial = functools.partial(engine, folder=output, root=output, workers=1, max_failed=len(jobs))  # as in training
     outcome = serial("predict", jobs)
     if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
-        return outcome
+        return (not outcome.bugs and without_damaged(wells, plates, kind, again)) or outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
     key = make_key(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]
@@ -97,17 +108,29 @@ def predict(
 
 
 def _check_cards(folders: Sequence[Path], plates: Sequence[Path], instances: Instances) -> None:
-    """Refuse plates that the models were not trained for, all at once."""
-    faults = []
+    """Refuse models of several trainings, and plates that they were not trained for, all at once."""
+    first = read_card(folders[0])
+    faults = [
+        f"{folder}: {key}: this model was trained with {found}, the one in {folders[0].name} with {wanted}; "
+        "train all folds again"
+        for folder in folders[1:]
+        for (key, wanted), found in zip(_alike(first).items(), _alike(read_card(folder)).values(), strict=True)
+        if found != wanted
+    ]
     for plate in map(open_plate, plates):
-        card = read_card(folders[0])
         channels, pixel_size_um = instances.optics(plate)
         try:
-            check_card(card, channels=channels, pixel_size_um=pixel_size_um)
+            check_card(first, channels=channels, pixel_size_um=pixel_size_um)
         except InputError as error:
             faults += [f"{plate.path}: {fault}" for fault in error.faults]
     if faults:
         raise InputError(*faults)
+
+
+def _alike(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the cards of all models of a run have in common."""
+    keys = ("classes", "channels", "pixel_size_um", "instances", "normalization")
+    return {**{key: card.get(key) for key in keys}, "several classes a well": several_classes(card)}
 
 
 def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:

@@ -16,12 +16,13 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
-from cellpheno.training.checkpoint import CARD
+from cellpheno.training.checkpoint import CARD, read_card
 
 Splits = Mapping[str, Callable[..., pd.DataFrame]]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
 TUNING = "tuning.csv"  # beside each model: what its fold chose among
 TRAINED_ON = "trained_on.csv"  # beside each model: the wells that taught it
+SEEN_BEFORE = "seen_before.csv"  # beside a model that started from another: the wells which that one had seen
 
 
 class Plan(NamedTuple):
@@ -101,6 +102,22 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         faults.append(f"junk={list(junk)} leaves fewer than two of the classes {', '.join(classes)} to tell apart")
     if faults:
         raise InputError(*faults)
+
+
+def taken(output: Path, step: str, what: str) -> list[str]:
+    """Say so where a folder holds models of another step, ``what`` it calls them."""
+    if any((output / "ledger").glob(f"{step}-*.json")):
+        return [f"output={output} holds models of {what}, which stand at the same places; give another output"]
+    return []
+
+
+def seen_wells(model: Path) -> pd.DataFrame | None:
+    """Wells that taught a model or those that it started from; None where that is not known."""
+    started = read_card(model).get("training", {}).get("start") is not None
+    files = [model / name for name in (TRAINED_ON, *([SEEN_BEFORE] if started else []))]
+    if not all(path.is_file() for path in files):
+        return None
+    return pd.concat(map(read_csv, files), ignore_index=True)[[PLATE, WELL]].drop_duplicates()
 
 
 def model_files(folder: Path) -> list[Path]:

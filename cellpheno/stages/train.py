@@ -13,13 +13,14 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.strict_splits import each_fold, fold_name, training_wells
 from cellpheno.compare.tuning import fold_seed
-from cellpheno.errors import InputError
+from cellpheno.errors import DamagedInput, InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
-from cellpheno.stages.run_folder import Splits, plan_run, split_groups, teaching, write_plan
-from cellpheno.stages.train_fold import check_network, train_fold
+from cellpheno.stages.run_folder import Splits, plan_run, split_groups, taken, teaching, write_plan
+from cellpheno.stages.train_fold import check_network, check_start, load_start, train_fold
+from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import check_configurations, configured
 from cellpheno.training.instances import Instances, Optics, describe_instances
@@ -106,7 +107,8 @@ def train(
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the wells of this run.
     no_leak : sequence of str
-        What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
+        What may not be on both sides of a fold: image (the same picture, also of a well that start has seen), compound,
+        columns such as Metadata_batch.
     compound : str, optional
         Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     train_on_partial : bool
@@ -129,30 +131,42 @@ def train(
         CPU threads of the model; part of the result, since sums round differently. With 1, folds are trained side by
         side.
     """
+    again = functools.partial(train, **locals())  # the same request, should wells be set aside
     if whole := [name for name, made in callbacks.items() if not callable(made)]:
         raise InputError(*(f"callbacks.{name}: wants _partial_: true, so that each fold has its own" for name in whole))
+    if faults := taken(output, "train_cells", "cells"):
+        raise InputError(*faults)
     plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
     kind: Instances = instances()
     wells = with_places(plan.usable, plates, kind)
     channels, pixel_size_um = _same_optics(plates, kind)
-    check_sizes(wells, kind)
+    try:
+        check_sizes(wells, kind)
+        limits = as_lists(grey_limits(wells, normalization(), kind))
+    except DamagedInput:
+        if (outcome := without_damaged(wells, plates, kind, again)) is None:
+            raise
+        return outcome
     components: dict[str, Any] = {
         **{"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation, "data": data},
         **{"optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger},
         **{"callbacks": callbacks, "patience": patience, "weighted": weighted, "start": start},
     }
     check_configurations(components, configurations)
+    trained = load_start(start)
     for settings in configurations:
         made = configured(components, settings)
-        parts = made["model"], made["encoder"], made["pooling"]
-        start_hash = check_network(*parts, plan.classes, len(channels), start)
+        check_network(made["model"], made["encoder"], made["pooling"], plan.classes, len(channels), trained)
+    if start is not None:
+        check_start(start, plan.folds, no_leak)
+    start_hash = None if trained is None else str(trained.card["weights_sha256"])
     work = functools.partial(
         train_fold,
         classes=plan.classes,
         channels=channels,
         pixel_size_um=pixel_size_um,
         normalization=normalization,
-        limits=as_lists(grey_limits(wells, normalization(), kind)),
+        limits=limits,
         instances=kind,
         components=components,
         multilabel=plan.multilabel,
@@ -173,7 +187,10 @@ def train(
         jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))
     write_plan(plan, output)
     own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
-    return engine("train", jobs, folder=output, root=output, **own)
+    # One damaged well stops many folds; how many is no reason to give up before it is known which one it is.
+    outcome = engine("train", jobs, folder=output, root=output, max_failed=len(jobs), **own)
+    damaged = bool(outcome.left_out) and not outcome.bugs
+    return (damaged and without_damaged(wells, plates, kind, again)) or outcome
 
 
 def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:

@@ -14,18 +14,18 @@ from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
 from cellpheno.compare.strict_splits import Place, each_fold, fold_name
 from cellpheno.errors import InputError
-from cellpheno.names import CELL_KEYS, PLATE, WELL, row_keys
+from cellpheno.names import CELL_KEYS, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
-from cellpheno.stages.run_folder import TRAINED_ON, Splits, model_files, write_csv, write_parquet
-from cellpheno.stages.train_fold import check_network
+from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
+from cellpheno.stages.train_fold import check_network, check_start, load_start, write_taught
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
-from cellpheno.training.checkpoint import load_model
+from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Cells
 
@@ -55,6 +55,7 @@ def train_cells(
     apart: str | None = None,
     members: int = 1,
     start: Path | None = None,
+    no_leak: Sequence[str] = ("image", "compound"),
     validation: float = 0.2,
     patience: int | None = 8,
     weighted: bool = True,
@@ -106,6 +107,8 @@ def train_cells(
         Models a fold, from different seeds; a cell is predicted by their mean logit.
     start : Path, optional
         Folder of a trained model from whose encoder every fold starts; it must not have seen the cells of this run.
+    no_leak : sequence of str
+        With image, a start that has seen wells whose cells are held out is refused; nothing else of it counts here.
     validation : float
         Fraction of the training cells that choose the best epoch: whole values of apart, else whole wells; 0 for none.
     patience : int, optional
@@ -124,8 +127,12 @@ def train_cells(
     found = labelled_cells(plates, annotations, label, classes)
     cells, names = found.cells, class_names(found.cells, classes)
     _check_request(cells, output, apart, unit, members)
-    start_hash = check_parts(model, encoder, pooling, data, names, len(found.channels), start)
+    trained = load_start(start)
+    check_parts(model, encoder, pooling, data, names, len(found.channels), trained)
+    start_hash = None if trained is None else str(trained.card["weights_sha256"])
     folds = repeated(assign_folds(cells, split, seed), members)
+    if start is not None:
+        check_start(start, folds, no_leak)
     write_cell_plan(cells, folds, output)
     limits = grey_limits(found.wells, normalization(), Cells())
     parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
@@ -170,8 +177,7 @@ def _check_request(cells: pd.DataFrame, output: Path, apart: str | None, unit: s
         faults.append(f"apart={apart}: {int((cells[apart] == '').sum())} labelled cells have no value there")
     if members < 1:
         faults.append(f"members={members}: wanted 1 or more")
-    if any((output / "ledger").glob("train-*.json")):
-        faults.append(f"output={output} holds models of wells, which stand at the same places; give another output")
+    faults += taken(output, "train", "wells")
     if faults:
         raise InputError(*faults)
 
@@ -183,9 +189,9 @@ def check_parts(
     data: Component,
     classes: Sequence[str],
     n_channels: int,
-    start: Path | None,
-) -> str | None:
-    """Build the network once before any fold, so that what does not fit is refused; returns the hash of its start."""
+    start: Checkpoint | None,
+) -> None:
+    """Build the network once before any fold, so that what does not fit is refused."""
     faults = []
     if getattr(getattr(pooling, "func", pooling), "pools", None) != "logits":
         faults.append("this pooling learns from whole wells; set pooling=mean_logit, mean_probability or vote")
@@ -193,7 +199,7 @@ def check_parts(
         faults.append("these data are bags with a label a well; set data=single_cells")
     if faults:
         raise InputError(*faults)
-    return check_network(model, encoder, pooling, classes, n_channels, start)
+    check_network(model, encoder, pooling, classes, n_channels, start)
 
 
 def _job(
@@ -266,7 +272,7 @@ def train_cell_fold(
             threads=threads,
             **components,
         )
-        write_csv(training[[PLATE, WELL]].drop_duplicates(), temporary / TRAINED_ON)
+        write_taught(training, components["start"], temporary)
     trained, card = load_model(folder)
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())

@@ -1,6 +1,7 @@
 """One fold of the wells: choose among configurations, then train; and what must fit before any fold."""
 
 import functools
+import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellpheno.batch.engine import Result
+from cellpheno.compare.leaks import IMAGE
 from cellpheno.compare.splits import inner_split
+from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.compare.tuning import choose, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import parameter_groups, start_from
@@ -19,14 +22,48 @@ from cellpheno.models.mil import build_classifier
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.stages.facts import as_arrays
-from cellpheno.stages.run_folder import TRAINED_ON, TUNING, model_files, write_csv
-from cellpheno.training.checkpoint import load_model
+from cellpheno.stages.run_folder import SEEN_BEFORE, TRAINED_ON, TUNING, model_files, seen_wells, write_csv
+from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.configurations import configured
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
 Component = Callable[..., Any]
+log = logging.getLogger("cellpheno")
+
+
+def load_start(start: Path | None) -> Checkpoint | None:
+    """Load the model from whose encoder a training starts, if there is one; what cannot be loaded is refused."""
+    try:
+        return None if start is None else load_model(start)
+    except ModuleNotFoundError as error:
+        raise InputError(str(error)) from error
+
+
+def check_start(start: Path, folds: pd.DataFrame, no_leak: Sequence[str]) -> None:
+    """Refuse a start that learned from wells which folds hold out: to it their pictures are not new.
+
+    Where ``no_leak`` allows the same picture on both sides of a fold, it is said and no more.
+
+    Raises
+    ------
+    InputError
+        Also where nothing tells which wells the model has seen.
+    """
+    held, seen = folds.loc[folds["fold"] != UNSCORED, [PLATE, WELL]].drop_duplicates(), seen_wells(start)
+    if seen is None:
+        told = f"start={start}: a {TRAINED_ON} is missing, so which wells the model has seen is not known"
+    elif (both := held.merge(seen, on=[PLATE, WELL])).empty:
+        return
+    else:
+        named = ", ".join(f"{plate} {well}" for plate, well in both[:5].itertuples(index=False))
+        named += ", ..." if len(both) > 5 else ""
+        told = f"start={start}: the model has learned from {len(both)} wells that this run holds out ({named})"
+    if IMAGE in no_leak:
+        rest = ",".join(name for name in no_leak if name != IMAGE)
+        raise InputError(f"{told}; start from a model of other wells, or allow it: no_leak=[{rest}]")
+    log.warning("%s; scores of such wells say too much", told)
 
 
 def check_network(
@@ -35,14 +72,9 @@ def check_network(
     pooling: Component,
     classes: Sequence[str],
     n_channels: int,
-    start: Path | None,
-) -> str | None:
+    start: Checkpoint | None,
+) -> None:
     """Build the network once before any fold, so that what does not fit is refused.
-
-    Returns
-    -------
-    str or None
-        Hash of the weights of the model in ``start``, from whose encoder it starts.
 
     Raises
     ------
@@ -52,15 +84,12 @@ def check_network(
     try:
         network = build_classifier(model, encoder, pooling, classes=classes, n_channels=n_channels)
         parameter_groups(network, network.rates)
-        if start is None:
-            return None
-        trained = load_model(start)
-        start_from(network.encoder, trained.model.encoder.state_dict())
+        if start is not None:
+            start_from(network.encoder, start.model.encoder.state_dict())
     except InputError:
         raise
     except (ModuleNotFoundError, RuntimeError, ValueError) as error:
         raise InputError(str(error)) from error
-    return str(trained.card["weights_sha256"])
 
 
 def train_fold(
@@ -87,11 +116,18 @@ def train_fold(
     with commit_folder(folder) as temporary:
         _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
         write_csv(tried, temporary / TUNING)
-        write_csv(training[[PLATE, WELL]], temporary / TRAINED_ON)
+        write_taught(training, components["start"], temporary)
     resume.unlink(missing_ok=True)
     return Result(
         "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}
     )
+
+
+def write_taught(training: pd.DataFrame, start: Path | None, folder: Path) -> None:
+    """Write beside a model which wells taught it, and which ones the model had seen from which it started."""
+    write_csv(training[[PLATE, WELL]].drop_duplicates(), folder / TRAINED_ON)
+    if start is not None and (seen := seen_wells(start)) is not None:
+        write_csv(seen, folder / SEEN_BEFORE)
 
 
 def _scored_by_network(

@@ -19,6 +19,7 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
 from cellpheno.stages.run_folder import write_csv
 from cellpheno.stages.train_cells import check_parts
+from cellpheno.stages.train_fold import load_start
 from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.studies.simulated_cells import simulate_cells
@@ -221,18 +222,18 @@ def _simulate(make: Component, folder: Path, crop_px: int, seed: int, workers: i
 
 def _check_arms(arms: Arms, parts: Mapping[str, Any], start: Path | None) -> str:
     """Build the network of every arm once, so that what does not fit is refused; returns the hash of the start."""
-    assert start is not None  # `_check_source` saw to it
+    trained = load_start(start)
+    assert trained is not None  # `_check_source` saw to it
     places = {name: parts[name] for name in ("encoder", "pooling", "data", "classes", "n_channels")}
-    found = ""
     for name, arm in arms.items():
         settings = {key: value for key, value in arm.items() if key != "start"}
         try:
-            found = check_parts(functools.partial(parts["model"], **settings), start=start, **places) or found
+            check_parts(functools.partial(parts["model"], **settings), start=trained, **places)
         except InputError as error:
             raise InputError(*(f"arms.{name}: {fault}" for fault in error.faults)) from None
         except TypeError as error:
             raise InputError(f"arms.{name}: {error}") from error
-    return found
+    return str(trained.card["weights_sha256"])
 
 
 def _held_out(cells: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.facts import as_lists
 from cellpheno.stages.labelled_cells import key_rows
 from cellpheno.stages.run_folder import write_csv
+from cellpheno.stages.train_fold import write_taught
 from cellpheno.studies.transfer import Unit, draw_examples, train_unit
 from cellpheno.training.fit import fit_fold
 
@@ -53,6 +54,7 @@ def train_source(
             training, chosen, classes=classes, folder=temporary, seed=derived_seed(seed, "source"), threads=threads,
             patience=patience, **about, **components,
         )  # fmt: skip
+        write_taught(cells, None, temporary)
     return Result("done", [path for path in folder.rglob("*") if path.is_file()], (), {"n_cells": len(cells)})
 
 

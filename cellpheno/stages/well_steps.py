@@ -1,16 +1,21 @@
-"""What the steps that go well by well share: which wells they work on, and the plate's status table afterwards."""
+"""What the steps share that go well by well: which wells they work on, what is set aside, the plate's status table."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome
-from cellpheno.batch.ledger import USABLE, Record, read_record, status_table
-from cellpheno.errors import InputError
-from cellpheno.names import WELL, parse_wells
+from cellpheno.batch.ledger import USABLE, Record, commit_step, read_record, status_table
+from cellpheno.batch.locks import unit_lock
+from cellpheno.errors import DamagedInput, InputError
+from cellpheno.names import PLATE, WELL, parse_wells
 from cellpheno.plates.commit import commit_file
-from cellpheno.plates.plate import Plate
+from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.training.instances import Instances
+
+log = logging.getLogger("cellpheno")
 
 
 def records_after(plate: Plate, step: str, wells: Sequence[str] | None) -> dict[str, Record]:
@@ -74,6 +79,50 @@ def write_status(plate: Plate) -> pd.DataFrame:
     with commit_file(plate.folder / "status.csv") as temporary:
         table.to_csv(temporary, index=False)
     return table
+
+
+def without_damaged(
+    wells: pd.DataFrame, plates: Sequence[Path], instances: Instances, again: Callable[[], Outcome]
+) -> Outcome | None:
+    """Set wells aside that cannot be read, and do a step again that met one; None where all can be read.
+
+    A well is set aside in its plate's ledger, in the step that wrote what is damaged: no later step counts on it, and
+    that step makes it anew when it comes by again. A plate whose ledger does not know that step is left as it is.
+
+    Parameters
+    ----------
+    wells : DataFrame
+        All wells of the step, as from `cellpheno.stages.wells.with_places`.
+    plates : sequence of Path
+    instances : Instances
+    again : callable
+    """
+    lost = [line for _, well in wells.iterrows() if (line := _set_aside_damaged(well, instances))]
+    if not lost:
+        return None
+    for plate in map(open_plate, plates):
+        write_status(plate)
+    log.warning("set aside, everything is done again without: %s", "; ".join(lost))
+    outcome = again()
+    return outcome._replace(left_out=(*lost, *outcome.left_out))
+
+
+def _set_aside_damaged(well: pd.Series, instances: Instances) -> str:
+    """Read a well; where that fails, note it in the ledger and say so."""
+    folder, name = Path(well["folder"]), str(well[WELL])
+    piece = 256 if instances.same_size else 16  # whole fields are large
+    try:
+        for start in range(0, int(well["n_instances"]), piece):
+            instances.read(well["place"], slice(start, start + piece))
+    except DamagedInput as error:
+        with unit_lock(folder / "ledger" / f"{name}.lock"):
+            if (entry := read_record(folder, name).get(instances.step)) is None:
+                return ""
+            commit_step(
+                folder, name, instances.step, {**entry, "status": "quarantined", "messages": list(error.faults)}
+            )
+        return f"{well[PLATE]} {name}: {'; '.join(error.faults)}"
+    return ""
 
 
 def root(plate: Plate) -> Path:

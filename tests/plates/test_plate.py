@@ -100,6 +100,19 @@ def test_several_z_planes_are_refused(tmp_path):
         open_plate(tmp_path / "P.zarr").well("B3").fields[0].read()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_damage_of_their_well(tmp_path, bad):
+    foreign_plate(tmp_path / "P.zarr")
+    shutil.rmtree(tmp_path / "P.zarr" / "B" / "3" / "0" / "s0")
+    image = np.ones((2, 40, 50), np.float32)
+    image[1, 3, 4] = bad
+    zarr.create_array(tmp_path / "P.zarr" / "B" / "3" / "0" / "s0", data=image)
+    field = open_plate(tmp_path / "P.zarr").well("B03").fields[0]
+    assert field.read(["DNA"]).max() == 1
+    with pytest.raises(DamagedInput, match=r"plate theirs, well B03, site 0: .* not finite"):
+        field.read()
+
+
 @pytest.mark.parametrize("fault", ["deleted", "zero-byte", "cut short"])
 @pytest.mark.parametrize("part", [SHARD, "1/c/0/0/0", "labels/nuclei/0/c/0/0"])
 def test_lost_shards_never_read_as_zeros(plate, fault, part):

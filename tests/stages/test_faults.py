@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 
 from cellpheno.plates.plate import open_plate
 from tests.conftest import SMALL, WHOLE, Screen
@@ -164,6 +165,34 @@ def test_a_model_is_refused_on_a_plate_with_other_channels(finished_screen, fres
     assert "['DNA', 'CellMask', 'GFP']" in said
 
 
+def test_models_of_several_trainings_are_refused(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    path = screen.folder / "runs/small/models/by_well/repeat0_fold1/card.json"
+    card = json.loads(path.read_text())
+    normalization = {"_target_": "cellpheno.models.transforms.PerCrop", "_partial_": True}
+    path.write_text(json.dumps({**card, "classes": card["classes"][::-1], "normalization": normalization}))
+    assert screen("predict", "plate=SIM1.zarr", "models=runs/small", "output=runs/other") == 2
+    told = capsys.readouterr().err
+    assert (
+        "repeat0_fold1: classes: this model was trained with ['nuclear', 'control'], the one in repeat0_fold0" in told
+    )
+    assert "repeat0_fold1: normalization: this model was trained with {'_target_': 'cellpheno.models.transforms" in told
+
+
+def test_folds_of_cells_that_were_there_before_count_no_more(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    run = screen.folder / "runs/small"
+    folds, before = pd.read_csv(run / "folds.csv"), (run / "predictions-mil.csv").read_bytes()
+    folds[folds["fold"] == 0].to_csv(run / "folds-cells.csv", index=False)
+    assert screen.run("steps=[predict]") == 0
+    assert (run / "predictions-mil.csv").read_bytes() == before
+    ledger = screen.folder / "runs/cells/ledger"
+    ledger.mkdir(parents=True)
+    (ledger / "train_cells-by_well-repeat0_fold0.json").write_text("{}")
+    assert screen.run("steps=[train]", "output=runs/cells") == 2
+    assert "output=runs/cells holds models of cells" in capsys.readouterr().err
+
+
 def test_a_damaged_model_is_refused_by_its_file(finished_screen, fresh_copy, capsys):
     screen = fresh_copy(finished_screen)
     path = screen.folder / "runs/small/models/by_well/repeat0_fold0/model.safetensors"
@@ -195,14 +224,60 @@ def test_a_network_that_cannot_be_built_is_refused_before_any_fold(cropped_scree
     assert not (screen.folder / "runs/none/models").exists()
 
 
-@pytest.mark.parametrize(("damaged", "code"), [(0, 2), (-1, 3)])
-def test_damaged_crops_are_named_by_training(cropped_screen, fresh_copy, capsys, caplog, damaged, code):
-    """Of the first well of a plate before any fold, of another in the folds that learn from it."""
-    screen = fresh_copy(cropped_screen)
-    crops = sorted((screen.folder / "SIM1/crops").glob("*.zarr"))[damaged]
+def damage_crops(screen, number):
+    """Empty a file of a well's crops; returns the well."""
+    crops = sorted((screen.folder / "SIM1/crops").glob("*.zarr"))[number]
     next(path for path in (crops / "pixels/c").rglob("*") if path.is_file()).write_bytes(b"")
-    assert screen.run("steps=[train]", "normalization=per_crop") == code
-    told = capsys.readouterr().err + caplog.text
-    assert f"{crops.name}: pixels lacks" in told
+    return crops.stem
+
+
+def left_out_and_named(screen, well, told):
+    status = pd.read_csv(screen.folder / "SIM1/status.csv").set_index("Metadata_Well")
+    assert status["status"].value_counts().to_dict() == {"done": 7, "quarantined": 1}
+    assert status.loc[well, "status"] == "quarantined"
+    assert f"{well}.zarr: pixels lacks" in status.loc[well, "messages"]
+    assert f"left out SIM1 {well}: " in told
     assert "crop the well again" in told
     assert "a bug" not in told
+
+
+@pytest.mark.parametrize("damaged", [0, -1])
+def test_a_well_with_damaged_crops_is_left_out_by_name_and_comes_back(cropped_screen, fresh_copy, caplog, damaged):
+    """The first well of a plate is read before any fold, another in the folds that learn from it."""
+    screen = fresh_copy(cropped_screen)
+    well = damage_crops(screen, damaged)
+    assert screen.run("steps=[train,predict,compare]", "normalization=per_crop") == 3
+    left_out_and_named(screen, well, caplog.text)
+    run = screen.folder / "runs/small"
+    taught = [set(pd.read_csv(path)["Metadata_Well"]) for path in run.rglob("trained_on.csv")]
+    assert len(taught) == 2
+    assert not any(well in wells for wells in taught)
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    assert (predictions.groupby("contestant")["Metadata_Well"].nunique() == 7).all()
+    assert well not in set(predictions["Metadata_Well"])
+    assert screen.run("steps=[crop,train]", "normalization=per_crop") == 0
+    assert any(well in set(pd.read_csv(path)["Metadata_Well"]) for path in run.rglob("trained_on.csv"))
+
+
+def test_a_well_whose_crops_were_damaged_after_training_is_not_predicted(finished_screen, fresh_copy, caplog):
+    screen = fresh_copy(finished_screen)
+    well = damage_crops(screen, -1)
+    steps = ("steps=[predict]", "output=runs/other", "models=runs/small")
+    assert screen.run(*steps) == 3
+    left_out_and_named(screen, well, caplog.text)
+    predictions = pd.read_csv(screen.folder / "runs/other/predictions-mil.csv")
+    assert len(predictions) == 7
+    assert well not in set(predictions["Metadata_Well"])
+
+
+def test_a_field_with_pixels_that_are_no_numbers_costs_its_well(cropped_screen, fresh_copy, caplog):
+    screen = fresh_copy(cropped_screen)
+    field = open_plate(screen.folder / "SIM1.zarr").wells[0].fields[0]
+    pixels = field.read().astype(np.float32)
+    pixels[0, 5, 5] = np.nan
+    shutil.rmtree(field.path / "0")
+    zarr.create_array(field.path / "0", data=pixels)
+    assert screen.run("steps=[train]", "instances=fields", "normalization=per_crop") == 3
+    assert f"left out SIM1 {field.well.name}: plate SIM1, well {field.well.name}, site {field.site}" in caplog.text
+    assert "not finite" in caplog.text
+    assert len(list((screen.folder / "runs/small/models").rglob("card.json"))) == 2

@@ -86,6 +86,18 @@ def test_no_well_teaches_and_tests(wells):
     assert len(set(seen)) > 1
 
 
+def test_a_frozen_encoder_stays_as_it_is(wells):
+    cells = study.read_cells(wells, CLASSES)
+    bags = compose_bags(cells, 3, 0, fraction=0.5, cells_per_bag=20, bags_per_class=2, seed=0)
+    parts = {"classes": CLASSES, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    model = MILClassifier(Features(6), Mean(), frozen=["encoder"], **parts)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    study.fit_bags(model, cells, bags, epochs=1, bags_per_batch=6, seed=0)
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed
+    assert not [name for name in changed if name.startswith("encoder.")]
+
+
 def test_components_are_found_without_the_other_cells():
     rng = torch.Generator().manual_seed(0)
     first, second = (
