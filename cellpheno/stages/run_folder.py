@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 
+from cellpheno.bounds import Listed
 from cellpheno.classes import JUNK, ONE, SEVERAL
 from cellpheno.compare.leaks import IMAGE, both_sides, compound_column, leaks
 from cellpheno.compare.splits import assign_folds
@@ -18,7 +19,7 @@ from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
 from cellpheno.training.checkpoint import CARD
 
-Splits = Mapping[str, Callable[..., pd.DataFrame]]
+Splits = Annotated[Mapping[str, Callable[..., pd.DataFrame]], Listed()]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
 TUNING = "tuning.csv"  # beside each model: what its fold chose among
 TRAINED_ON = "trained_on.csv"  # beside each model: the wells that taught it
@@ -101,6 +102,24 @@ def _check_junk(junk: Sequence[str], classes: Sequence[str], multilabel: bool) -
         faults.append(f"junk={list(junk)} leaves fewer than two of the classes {', '.join(classes)} to tell apart")
     if faults:
         raise InputError(*faults)
+
+
+def dose_faults(columns: Sequence[str], answers: Sequence[str], dose: str | None, dose_by: str | None) -> list[str]:
+    """What is wrong with a dose-response of wells that have these columns and classes.
+
+    Examples
+    --------
+    >>> dose_faults(["Metadata_Well", "Metadata_um"], ["a", "b"], "mM", None)
+    ['dose=mM: the wells have no column Metadata_mM, but Metadata_Well, Metadata_um']
+    """
+    faults = [
+        f"{setting}={name}: the wells have no column Metadata_{name}, but {', '.join(columns)}"
+        for setting, name in (("dose", dose), ("dose_by", dose_by))
+        if name is not None and f"Metadata_{name}" not in columns
+    ]
+    if dose is not None and len(answers) != 2:
+        faults.append(f"dose={dose}: a dose-response is of two classes, (negative, positive), not of {list(answers)}")
+    return faults
 
 
 def model_files(folder: Path) -> list[Path]:
