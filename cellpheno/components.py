@@ -126,9 +126,8 @@ def refusal(make: Callable[..., Any], parts: Mapping[str, Callable[..., Any]], w
 
     Examples
     --------
-    >>> part = functools.partial(int, x="7", base=-1)
-    >>> refusal(lambda number: number(), {"number": part})
-    ['number.base=-1: int() base must be >= 2 and <= 36, or 0']
+    >>> refusal(lambda number: number(), {"number": functools.partial(complex, real=1, imag="x")})
+    ["number.imag=x: complex() second arg can't be a string"]
     """
     try:
         make(**parts)

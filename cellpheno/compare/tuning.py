@@ -85,7 +85,7 @@ def _classifier_faults(baselines: Mapping[str, Baseline]) -> list[str]:
         if (classifier := inspect.signature(baseline).parameters.get("classifier")) is None:
             continue
         for settings in configurations(baseline):
-            made = functools.partial(classifier.default, **settings)
+            made = _quick(functools.partial(classifier.default, **settings))
             if (known := describe(made)) in tried:
                 continue
             tried.append(known)
@@ -94,6 +94,13 @@ def _classifier_faults(baselines: Mapping[str, Baseline]) -> list[str]:
                 where = f"grid of {name}: {settings}: " if settings else ""
                 faults += refusal(lambda classifier: _fit_once(classifier, x, labels), {"classifier": made}, where)
     return faults
+
+
+def _quick(classifier: Callable[..., Any]) -> Callable[..., Any]:
+    """The same classifier with one tree or one round, where it was to have more: only its values are tried."""
+    given = inspect.signature(classifier).parameters
+    many = {name: given[name].default for name in ("n_estimators", "max_iter", "n_members") if name in given}
+    return functools.partial(classifier, **{name: 1 for name, n in many.items() if isinstance(n, int) and n > 1})
 
 
 def _fit_once(classifier: Callable[..., Any], x: NDArray[np.float64], labels: "pd.Series[str]") -> None:

@@ -122,7 +122,7 @@ def compare(
     seed : int
         Of folds and resamples.
     """
-    check_contest(baselines, reference, contestants, contestant, aggregation, tuning, dose, label_separator)
+    check_contest(baselines, aggregation, tuning, dose, label_separator)
     plan, asked = check_wells(
         plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound, unit, dose,
         dose_by, match,
@@ -159,14 +159,7 @@ def compare(
 
 
 def check_contest(
-    baselines: Baselines,
-    reference: str,
-    contestants: Mapping[str, Any],
-    contestant: str,
-    aggregation: Sequence[str],
-    tuning: float,
-    dose: str | None,
-    label_separator: str | None,
+    baselines: Baselines, aggregation: Sequence[str], tuning: float, dose: str | None, label_separator: str | None
 ) -> None:
     """Refuse a contest that cannot be held, whatever the wells; `run` asks before its first step.
 
@@ -183,10 +176,21 @@ def check_contest(
     check_grids(baselines)
     for path, _ in elsewhere(baselines).values():
         check_profiles(path)
-    faults = settings_faults(aggregation, tuning)
+    if faults := settings_faults(aggregation, tuning):
+        raise InputError(*faults)
+
+
+def check_names(baselines: Baselines, contestants: Mapping[str, Any], contestant: str, reference: str) -> None:
+    """Refuse names of contestants that do not fit each other; `run` asks before it trains them.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = _name_faults([contestant, *contestants], baselines, reference)
     if contestant in contestants:
         faults.append(f"contestant={contestant}: a contestant of contestants has that name too; give another")
-    faults += _name_faults([contestant, *contestants], baselines, reference)
     if faults:
         raise InputError(*faults)
 

@@ -63,6 +63,8 @@ def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]
             check(own, own["configurations"], "" if name is None else f"contestants.{name}: ")
     if "compare" in names:
         _taken("cellpheno.stages.compare.check_contest", settings)
+    if {"train", "compare"} <= names:
+        _taken("cellpheno.stages.compare.check_names", settings)
 
 
 def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
