@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cellpheno.errors import ConfigError
+from cellpheno.errors import ConfigError, InputError
 
 ALLOWED = ("cellpheno", "pytorch_lightning", "sklearn", "torch.nn", "torch.optim")
 
@@ -108,6 +108,63 @@ def build(data: Any) -> Any:
         made = functools.partial(target, **settings)
         return made if data.get("_partial_") else made()
     return [build(item) for item in data] if isinstance(data, list) else data
+
+
+def refusal(make: Callable[..., Any], parts: Mapping[str, Callable[..., Any]], where: str = "") -> list[str]:
+    """Why something cannot be made of components, with the setting that is to blame; empty where it can be made.
+
+    A library says what is wrong with a value, but not always of which setting: it is the one without which the same
+    can be made.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the components by name.
+    parts : mapping of str to partial
+    where : str
+        Stands before the names.
+
+    Examples
+    --------
+    >>> refusal(lambda number: number(), {"number": functools.partial(complex, real=1, imag="x")})
+    ["number.imag=x: complex() second arg can't be a string"]
+    """
+    try:
+        make(**parts)
+    except InputError as error:
+        return [f"{where}{fault}" for fault in error.faults]
+    except Exception as error:  # a library may raise anything at a value of the wrong kind
+        told = str(error).strip() or type(error).__name__
+        for name, part in parts.items():
+            for key, value in _settings(part).items():
+                rest = functools.partial(_function(part), **{k: v for k, v in _settings(part).items() if k != key})
+                if _can(make, {**parts, name: rest}):
+                    return [f"{where}{name}.{key}={_typed(value)}: {told}"]
+        if not isinstance(error, ValueError | RuntimeError | ImportError):
+            raise  # no setting is to blame
+        return [f"{where}{', '.join(parts)}: {told}"]
+    return []
+
+
+def _can(make: Callable[..., Any], parts: Mapping[str, Callable[..., Any]]) -> bool:
+    try:
+        make(**parts)
+    except Exception:
+        return False
+    return True
+
+
+def _function(part: Callable[..., Any]) -> Callable[..., Any]:
+    return part.func if isinstance(part, functools.partial) else part
+
+
+def _settings(part: Callable[..., Any]) -> dict[str, Any]:
+    return dict(part.keywords) if isinstance(part, functools.partial) else {}
+
+
+def _typed(value: Any) -> Any:
+    """A setting as it stands in a message; a component within one by its name."""
+    return getattr(_function(value), "__name__", value) if callable(value) else value
 
 
 def targets(data: Any) -> Iterator[str]:

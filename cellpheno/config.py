@@ -20,8 +20,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+import cellpheno.stages
 from cellpheno.components import build, resolve
-from cellpheno.config_check import kind_faults, node_faults
+from cellpheno.config_check import configuration_faults, kind_faults, node_faults
 from cellpheno.errors import ConfigError
 from cellpheno.overrides import Override, choices, group_fault, nearest, parse, quoted
 from cellpheno.plates.commit import commit_file
@@ -223,13 +224,30 @@ def config_groups(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
 
 
 def check(step: str, config: DictConfig) -> list[str]:
-    """List the faults of a composed configuration: targets, their settings, kinds of values."""
-    faults = node_faults(step, config)
+    """List the faults of a composed configuration: targets, their settings, kinds and bounds of values."""
+    faults = node_faults(step, config) + configuration_faults(config, config)
     if parameters(step) is None:
         for chosen in config.steps:
+            function = step_function(chosen)
             own = [name for name in parameters(chosen) or {} if name in config]
-            faults += [fault for n in own for fault in kind_faults(n, config[n], step_function(chosen), n)]
+            faults += [fault for n in own for fault in kind_faults(n, config[n], function, n)]
+        faults += _contestant_faults(config)
     return list(dict.fromkeys(faults))
+
+
+def _contestant_faults(config: DictConfig) -> list[str]:
+    """Faults of the keys of train that contestants set for themselves; their components are checked as all are."""
+    faults: list[str] = []
+    contestants = config.get("contestants") or {}
+    for name in map(str, contestants):
+        own: Any = contestants[name]
+        if not isinstance(own, DictConfig):
+            faults.append(f"contestants.{name}={own}: wanted keys of train in which it differs, such as pooling")
+            continue
+        faults += configuration_faults(config, own, f"contestants.{name}.")
+        for key in (str(key) for key in own if not OmegaConf.is_missing(own, str(key))):
+            faults += kind_faults(f"contestants.{name}.{key}", own[key], step_function("train"), key)
+    return faults
 
 
 def shown(config: DictConfig, key: str) -> str:
@@ -255,6 +273,10 @@ def chosen_options(step: str) -> dict[str, list[str]]:
 def _needed(step: str, config: DictConfig) -> set[str]:
     """Keys whose values must be there: of the step's function, or for ``run`` of the steps it does."""
     names = parameters(step)
+    if names is None:  # the names of steps are needed to know the rest
+        faults = kind_faults("steps", config.steps, step_function(step), "steps")
+        known = [path.stem for path in Path(cellpheno.stages.__file__).parent.glob("*.py")]
+        _raise(faults or [f"steps: no step {s!r}{nearest(s, known)}" for s in config.steps if s not in known])
     return set(names) if names is not None else {name for chosen in config.steps for name in (parameters(chosen) or {})}
 
 

@@ -3,12 +3,13 @@
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from cellpheno.bounds import Listed, Range
 from cellpheno.components import resolve
 from cellpheno.errors import ConfigError
 from cellpheno.overrides import nearest
@@ -30,16 +31,44 @@ def node_faults(step: str, config: DictConfig) -> list[str]:
 
 
 def kind_faults(key: str, value: Any, target: Callable[..., Any], name: str) -> list[str]:
-    """Say what is wrong with the kind of a value (it stands at ``key``) for a parameter; nothing where it fits."""
-    if not (wanted := _kinds(target, name)):
-        return []
-    accepted = set(wanted) | ({int} if float in wanted else set()) | ({str} if Path in wanted else set())
-    if type(value) in accepted:
-        return []
-    names = " or ".join("nothing (null)" if w is types.NoneType else w.__name__ for w in wanted)
-    text = str in accepted and not isinstance(value, DictConfig | ListConfig)
-    hint = "; YAML read it as a number, put it in quotes" if text else ""
-    return [f"{key}={value!r} is {type(value).__name__}: wanted {names}{hint}"]
+    """Say why a value (it stands at ``key``) is none for a parameter: its kind, its bounds; nothing where it fits."""
+    hint = _hint(target, name)
+    plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+    kinds = _options(hint)
+    if not any(_fits(plain, kind) for kind in kinds):
+        names = " or ".join(_said(kind) for kind in kinds)
+        text = str in kinds and not isinstance(plain, dict | list)
+        what = "; YAML read it as a number, put it in quotes" if text else ""
+        what = f"; write {key}=[{plain}]" if isinstance(plain, str) and names.startswith("a list") else what
+        came = "null" if plain is None else f"{plain!r} is {type(plain).__name__}"
+        return [f"{key}={came}: wanted {names}{what}"]
+    bounds = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range | Listed)]
+    return [f"{key}={_typed(plain)}: wanted {wanted}" for bound in bounds if (wanted := bound.wanted(plain))]
+
+
+def configuration_faults(config: DictConfig, among: DictConfig, where: str = "") -> list[str]:
+    """What is wrong with values of ``configurations``, such as ``{optimizer.lr: 0.01}``, of a run or a contestant.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The run's own components, which count where ``among`` has none of that name.
+    among : DictConfig
+        Holds ``configurations``, and maybe components.
+    where : str
+        Key of ``among`` with a dot behind it; empty: it is the configuration itself.
+    """
+    faults = []
+    several = among.get("configurations")
+    for settings in several if isinstance(several, ListConfig) else []:
+        for dotted, value in settings.items() if isinstance(settings, DictConfig) else []:
+            place, _, name = _text(dotted).rpartition(".")
+            node = OmegaConf.select(among, place) or OmegaConf.select(config, place)
+            if isinstance(node, DictConfig) and "_target_" in node:
+                faults += kind_faults(
+                    f"{where}configurations: {_text(dotted)}", value, resolve(str(node["_target_"])), name
+                )
+    return faults
 
 
 def _nodes(config: Any, key: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -76,13 +105,52 @@ def _signature_faults(key: str, node: DictConfig, target: Callable[..., Any]) ->
     return faults
 
 
-def _kinds(target: Callable[..., Any], name: str) -> tuple[type, ...]:
-    """Plain types that a parameter takes; empty where its annotation is not a union of plain types."""
+def _hint(target: Callable[..., Any], name: str) -> Any:
+    """Annotation of a parameter with its bounds; Any where there is none that can be read."""
     try:
-        hint = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target).get(name)
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return ()
-    if hint is None:
-        return ()
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return tuple(options) if all(option in _PLAIN_KINDS for option in options) else ()
+        return Any
+    return hints.get(name, Any)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """Kinds of which a parameter takes any."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _options(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(kind for option in typing.get_args(hint) for kind in _options(option))
+    return (hint,)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind; of what is no plain kind, list, mapping or component nothing can be said."""
+    if kind in _PLAIN_KINDS:
+        return type(value) in {float: (float, int), Path: (str, Path)}.get(kind, (kind,))
+    origin = typing.get_origin(kind)
+    if origin in (list, Sequence):
+        item = (*typing.get_args(kind), Any)[0]
+        return isinstance(value, list | tuple) and all(any(_fits(v, k) for k in _options(item)) for v in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping)
+    return origin is not Callable or isinstance(value, Mapping) or callable(value)
+
+
+def _said(kind: Any) -> str:
+    """A kind in words."""
+    if kind is types.NoneType:
+        return "nothing (null)"
+    origin = typing.get_origin(kind)
+    if origin in (list, Sequence):
+        return "a list of " + " or ".join(_said(item) for item in _options((*typing.get_args(kind), Any)[0]))
+    named = {dict: "a mapping {name: value}", Mapping: "a mapping {name: value}", Callable: "an option of its group"}
+    return named.get(origin, "") or str(getattr(kind, "__name__", kind))
+
+
+def _text(key: Any) -> str:
+    return str(key)
+
+
+def _typed(value: Any) -> str:
+    """A value as a person would type it."""
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) or value == {} else str(value)

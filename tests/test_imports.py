@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cellpheno"
-LOW = {"names", "errors", "seeds", "components", "classes"}
+LOW = {"names", "errors", "seeds", "components", "classes", "bounds"}
 ALLOWED = {
     "names": set(),
     "errors": set(),
     "seeds": set(),
     "classes": set(),
+    "bounds": set(),
     "components": {"errors"},
     "overrides": {"errors"},
     "measure": {"names"},
-    "models": set(),
+    "models": {"bounds"},
     "plates": LOW,
     "importers": LOW | {"plates"},
     "simulate": LOW,

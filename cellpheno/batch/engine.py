@@ -13,13 +13,14 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cellpheno.batch.ledger import USABLE, commit_step, is_done, manifest, read_record
 from cellpheno.batch.locks import unit_lock
 from cellpheno.batch.timing import stopwatch, write_costs
+from cellpheno.bounds import Range
 from cellpheno.errors import DamagedInput, InputError, Stopped
 from cellpheno.plates.commit import storage_is_lost
 
@@ -59,7 +60,13 @@ class Outcome(NamedTuple):
 
 
 def run_jobs(
-    step: str, jobs: Sequence[Job], *, folder: Path, root: Path, workers: int = 1, max_failed: int | None = None
+    step: str,
+    jobs: Sequence[Job],
+    *,
+    folder: Path,
+    root: Path,
+    workers: Annotated[int, Range(0)] = 1,
+    max_failed: Annotated[int | None, Range(0)] = None,
 ) -> Outcome:
     """Do the jobs whose key is not in the ledger yet.
 

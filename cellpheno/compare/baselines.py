@@ -9,13 +9,14 @@ entry of its ``grid`` that `cellpheno.compare.tuning` chose.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.preprocessing import OneHotEncoder
 
+from cellpheno.bounds import Range
 from cellpheno.compare.classifiers import fit_decision, prior
 from cellpheno.compare.importance import Fitted
 from cellpheno.compare.scaled_features import chosen_columns, known_wells, scaled_features, with_profiles
@@ -38,7 +39,7 @@ def fit_predict(
     select: Callable[[pd.DataFrame], Selection],
     sphere: Callable[[NDArray[np.float64]], Sphering] | None = None,
     profiles: Callable[[], pd.DataFrame] | None = None,
-    clip: float = 10.0,
+    clip: Annotated[float, Range(0, open_low=True)] = 10.0,
     grid: Sequence[Mapping[Any, Any]] = ({},),
     classes: Sequence[str],
     seed: int,

@@ -1,7 +1,7 @@
 """From features and labels to decision values, whatever the classifier: the last step of every contestant."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
 
+from cellpheno.bounds import Range
 from cellpheno.classes import membership
 from cellpheno.compare.predictions import prior_logits, with_untaught
 from cellpheno.errors import InputError
@@ -147,7 +148,12 @@ class LinearSVMEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ['a', 'b']
     """
 
-    def __init__(self, C: float = 0.01, n_members: int = 20, random_state: int | None = None) -> None:
+    def __init__(
+        self,
+        C: Annotated[float, Range(0, open_low=True)] = 0.01,
+        n_members: Annotated[int, Range(1)] = 20,
+        random_state: int | None = None,
+    ) -> None:
         self.C = C
         self.n_members = n_members
         self.random_state = random_state

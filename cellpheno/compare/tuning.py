@@ -5,7 +5,9 @@ its training wells for all contestants, whole groups where the split holds out g
 configuration there is fitted anew on all training wells. No held-out well is looked at.
 """
 
+import functools
 import inspect
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellpheno.classes import membership
+from cellpheno.compare.classifiers import fit_decision
 from cellpheno.compare.splits import LABEL, inner_split
+from cellpheno.components import describe, refusal
 from cellpheno.errors import InputError
 
 Baseline = Callable[..., NDArray[np.float64]]
@@ -69,8 +73,39 @@ def check_grids(baselines: Mapping[str, Baseline]) -> None:
             keys = list(settings) if isinstance(settings, Mapping) else []
             if not isinstance(settings, Mapping) or (classifier and not set(keys) <= set(known)):
                 faults.append(f"grid of {name}: {settings} is no setting of its classifier, which takes {known}")
-    if faults:
+    if faults := faults or _classifier_faults(baselines):
         raise InputError(*dict.fromkeys(faults))
+
+
+def _classifier_faults(baselines: Mapping[str, Baseline]) -> list[str]:
+    """Values that a classifier refuses: some say so only when they are fitted, so each is, on eight made-up wells."""
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    labels, tried, faults = pd.Series(["a", "b"] * 4), list[Any](), list[str]()
+    for name, baseline in baselines.items():
+        if (classifier := inspect.signature(baseline).parameters.get("classifier")) is None:
+            continue
+        for settings in configurations(baseline):
+            made = _quick(functools.partial(classifier.default, **settings))
+            if (known := describe(made)) in tried:
+                continue
+            tried.append(known)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                where = f"grid of {name}: {settings}: " if settings else ""
+                faults += refusal(lambda classifier: _fit_once(classifier, x, labels), {"classifier": made}, where)
+    return faults
+
+
+def _quick(classifier: Callable[..., Any]) -> Callable[..., Any]:
+    """The same classifier with one tree or one round, where it was to have more: only its values are tried."""
+    given = inspect.signature(classifier).parameters
+    many = {name: given[name].default for name in ("n_estimators", "max_iter", "n_members") if name in given}
+    return functools.partial(classifier, **{name: 1 for name, n in many.items() if isinstance(n, int) and n > 1})
+
+
+def _fit_once(classifier: Callable[..., Any], x: NDArray[np.float64], labels: "pd.Series[str]") -> None:
+    if not np.isfinite(fit_decision(classifier, x, labels, ("a", "b"), 0, False)(x)).all():
+        raise ValueError("what it says of wells is no number")
 
 
 def inner_wells(

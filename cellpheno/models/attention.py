@@ -5,9 +5,12 @@ pooled row lies among the features of its instances, and the weights of a bag su
 and the logit of an instance are its exact share in the verdict.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from cellpheno.bounds import Range
 from cellpheno.models.segments import BagSums, bag_sizes, bag_softmax, bag_sum, bag_sums, refuse_empty
 
 
@@ -34,7 +37,7 @@ class Attention(nn.Module):
 
     pools = "features"
 
-    def __init__(self, n_features: int, hidden: int = 128) -> None:
+    def __init__(self, n_features: int, hidden: Annotated[int, Range(1)] = 128) -> None:
         super().__init__()
         self.value = nn.Linear(n_features, hidden)  # V
         self.score = nn.Linear(hidden, 1)  # w
@@ -85,7 +88,7 @@ class GatedAttention(nn.Module):
 
     pools = "features"
 
-    def __init__(self, n_features: int, hidden: int = 128) -> None:
+    def __init__(self, n_features: int, hidden: Annotated[int, Range(1)] = 128) -> None:
         super().__init__()
         self.value = nn.Linear(n_features, hidden)  # V
         self.gate = nn.Linear(n_features, hidden)  # U
@@ -146,7 +149,9 @@ class InducedAttention(nn.Module):
 
     pools = "features"
 
-    def __init__(self, n_features: int, hidden: int = 128, heads: int = 4, points: int = 16) -> None:
+    def __init__(
+        self, n_features: int, hidden: Annotated[int, Range(1)] = 128, heads: int = 4, points: int = 16
+    ) -> None:
         super().__init__()
         if min(hidden, heads, points) < 1 or hidden % heads:
             raise ValueError(

@@ -8,11 +8,13 @@ in common drops out, so that the head and the attention see at once in what they
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
+
+from cellpheno.bounds import Range
 
 
 class DeepLoc(nn.Module):
@@ -40,7 +42,7 @@ class DeepLoc(nn.Module):
 
     n_features = 512
 
-    def __init__(self, n_channels: int, size: int = 60) -> None:
+    def __init__(self, n_channels: int, size: Annotated[int, Range(1)] = 60) -> None:
         super().__init__()
         self.size = size
         widths = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0)  # 0: a pooling layer
@@ -99,7 +101,9 @@ class SmallResNet(nn.Module):
     (torch.Size([2, 256]), 256)
     """
 
-    def __init__(self, n_channels: int, width: int = 16, depth: int = 3, pooled: bool = True) -> None:
+    def __init__(
+        self, n_channels: int, width: int = 16, depth: Annotated[int, Range(0)] = 3, pooled: bool = True
+    ) -> None:
         super().__init__()
         if width < 8 or width % 8:
             raise ValueError(f"width {width}: wanted a multiple of 8 (channels are normalised in groups of 8)")
@@ -167,7 +171,7 @@ class KrausNet(nn.Module):
 
     n_features = 1000
 
-    def __init__(self, n_channels: int, shrink: int = 2, pooled: bool = True) -> None:
+    def __init__(self, n_channels: int, shrink: Annotated[int, Range(1)] = 2, pooled: bool = True) -> None:
         super().__init__()
         self.stride, self.pooled = 16 * shrink, pooled
         layers: list[nn.Module] = [nn.AvgPool2d(shrink, ceil_mode=True)]
@@ -211,7 +215,7 @@ class Features(nn.Module):
     (torch.Size([2, 64]), 1280)
     """
 
-    def __init__(self, n_channels: int, hidden: int | None = None) -> None:
+    def __init__(self, n_channels: int, hidden: Annotated[int | None, Range(1)] = None) -> None:
         super().__init__()
         # Features do not move while they are trained on, so all batches weigh alike in the average (momentum=None).
         self.scale = nn.BatchNorm1d(n_channels, eps=TINY, affine=False, momentum=None)

@@ -22,13 +22,14 @@ one cell and its attention together are the cell's exact share in the verdict.
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Annotated, Any, NamedTuple, Protocol, Self, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from cellpheno.bounds import Range
 from cellpheno.models.dropout import Dropout
 from cellpheno.models.finetune import freeze, parameter_groups
 from cellpheno.models.segments import BagSums, merge, share
@@ -122,9 +123,9 @@ class MILClassifier(pl.LightningModule):
         class_weights: Tensor | None = None,
         seed: int = 0,
         multilabel: bool = False,
-        label_smoothing: float = 0.0,
-        dropout: float = 0.0,
-        piece: int = 256,
+        label_smoothing: Annotated[float, Range(0, 1)] = 0.0,
+        dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,
+        piece: Annotated[int, Range(1)] = 256,
         channels_last: bool = True,
         frozen: int | str | Sequence[str] = (),
         rates: Mapping[str, float] | None = None,
@@ -139,6 +140,8 @@ class MILClassifier(pl.LightningModule):
             raise ValueError("orientations=true averages features, not maps of them: give encoder.pooled=true")
         if multilabel and getattr(pooling, "exclusive", False):
             raise ValueError("this pooling gives each cell one class; with several classes a well set another")
+        if slow := [f"{name}: {rate}" for name, rate in (rates or {}).items() if not 0 <= rate < float("inf")]:
+            raise ValueError(f"learning rates {', '.join(slow)}: wanted numbers from 0")
         self.classes = tuple(classes)
         n_classes = len(self.classes)
         layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -6,12 +6,14 @@ crops, never from labels) or ``"crop"``. Raw grey levels go in, float32 near 0..
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from cellpheno.bounds import Range
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class PlatePercentiles:
 
     low: float = 0.1
     high: float = 99.9
-    ceiling: float = 3.0
+    ceiling: Annotated[float, Range(0, open_low=True)] = 3.0
     scope: ClassVar[str] = "plate"
 
     def __post_init__(self) -> None:
@@ -177,8 +179,8 @@ def augment(
     *,
     flips: bool = True,
     rotations: bool = True,
-    shift_px: int = 3,
-    jitter: float = 0.1,
+    shift_px: Annotated[int, Range(0)] = 3,
+    jitter: Annotated[float, Range(0)] = 0.1,
 ) -> Tensor:
     """Turn, mirror, shift and re-scale each crop on its own; a cell has no up, and a lamp no fixed power.
 

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from pyarrow.lib import ArrowException
+from pyarrow.parquet import read_schema
 
 from cellpheno.errors import InputError
 from cellpheno.names import COMPARTMENTS, PLATE, WELL, parse_well
@@ -94,6 +96,25 @@ def profile_files(path: str) -> list[Path]:
     return [*images, *objects]
 
 
+def check_profiles(path: str) -> None:
+    """Refuse files of features that are not there, or that lost their end, without reading them.
+
+    Raises
+    ------
+    InputError
+        As `profile_files`, or if a Parquet file has no footer or a database no tables.
+    """
+    for file in profile_files(path):
+        try:
+            if _is_sqlite(file):
+                with closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)) as connection:
+                    connection.execute("SELECT name FROM sqlite_master").fetchall()
+            elif _is_parquet(file):
+                read_schema(file)
+        except (ArrowException, OSError, sqlite3.DatabaseError) as error:
+            raise InputError(_unreadable(file, error)) from error
+
+
 def unmatched(wells: pd.DataFrame, profiles: pd.DataFrame, path: str) -> list[str]:
     """Wells of a run that features made elsewhere lack, such as ``P1 B03``.
 
@@ -134,7 +155,10 @@ def _profiles(
         tables = iter([pd.concat([_named(_read_table(file, naming), naming, file) for file in files])])
     else:
         tables = iter([_named(_read_table(files[0], naming), naming, files[0])])
-    parts = [_one_row_a_well(table, path) for table in tables]
+    try:
+        parts = [_one_row_a_well(table, path) for table in tables]
+    except (sqlite3.DatabaseError, pd.errors.DatabaseError) as error:
+        raise InputError(_unreadable(files[0], error)) from error
     whole = pd.concat(parts, axis=1)
     if not whole.columns.is_unique:
         twice = str(whole.columns[whole.columns.duplicated()][0])
@@ -144,9 +168,12 @@ def _profiles(
 
 
 def _read_table(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
-    with open(file, "rb") as opened:
-        parquet = opened.read(4) == b"PAR1"
-    return pd.read_parquet(file) if parquet else _read_csv(file, naming)
+    if not _is_parquet(file):
+        return _read_csv(file, naming)
+    try:
+        return pd.read_parquet(file)
+    except (ArrowException, OSError) as error:
+        raise InputError(_unreadable(file, error)) from error
 
 
 def _read_csv(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
@@ -162,7 +189,12 @@ def _read_csv(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
         table: pd.DataFrame = pd.read_csv(file, sep=separator, encoding="utf-8-sig", **how)
         return table
     except (UnicodeDecodeError, gzip.BadGzipFile, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
-        raise InputError(f"{file}: no table that can be read ({error}); wanted CSV, TSV, Parquet or SQLite") from error
+        raise InputError(_unreadable(file, error)) from error
+
+
+def _unreadable(file: Path, error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{file}: no table that can be read ({said}); wanted CSV, TSV, Parquet or SQLite, whole"
 
 
 def _named(table: pd.DataFrame, naming: tuple[str, str, str | None], file: Path) -> pd.DataFrame:
@@ -216,6 +248,11 @@ def _compartment(name: str) -> str:
     ('Nuclei', '')
     """
     return next((own for own in COMPARTMENTS if name.endswith(own)), "")
+
+
+def _is_parquet(file: Path) -> bool:
+    with open(file, "rb") as opened:
+        return opened.read(4) == b"PAR1"
 
 
 def _is_sqlite(file: Path) -> bool:

@@ -1,10 +1,12 @@
 """Leave out features that carry nothing, or nothing new: decided on training wells only."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from cellpheno.bounds import Range
 
 
 class Selection(NamedTuple):
@@ -14,7 +16,12 @@ class Selection(NamedTuple):
     dropped: pd.DataFrame
 
 
-def select_features(table: pd.DataFrame, *, max_nan: float = 0.05, max_correlation: float = 0.95) -> Selection:
+def select_features(
+    table: pd.DataFrame,
+    *,
+    max_nan: Annotated[float, Range(0, 1)] = 0.05,
+    max_correlation: Annotated[float, Range(0, 1)] = 0.95,
+) -> Selection:
     """Drop features that are undefined too often, constant, or a near copy of an earlier one.
 
     Of features that correlate, the first in the table's order stays. Undefined values count as the feature's

@@ -1,10 +1,11 @@
 """Whiten features, so that many correlated ones do not outvote few: fitted on training wells, applied to any wells."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.errors import InputError
 
 
@@ -18,7 +19,9 @@ class Sphering(NamedTuple):
     rotate_back: bool
 
 
-def fit_sphering(values: NDArray[np.float64], *, regularization: float = 0.1, rotate_back: bool = True) -> Sphering:
+def fit_sphering(
+    values: NDArray[np.float64], *, regularization: Annotated[float, Range(0, 1)] = 0.1, rotate_back: bool = True
+) -> Sphering:
     """Fit a whitening: afterwards the training wells are uncorrelated and each direction varies alike.
 
     The eigenvalues l of the covariance are first drawn to their mean m: ``(1 - regularization) l + regularization m``.

@@ -1,9 +1,9 @@
 """The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
+from cellpheno.bounds import Listed, Range
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend, doses
 from cellpheno.compare.contest import contest
 from cellpheno.compare.learning import short_classes
@@ -21,12 +22,14 @@ from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.profiles.aggregate import COUNT, STATISTICS
+from cellpheno.profiles.elsewhere import check_profiles
 from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
     Plan,
     Splits,
+    dose_faults,
     plan_run,
     split_groups,
     teaching,
@@ -34,7 +37,7 @@ from cellpheno.stages.run_folder import (
     write_parquet,
     write_plan,
 )
-from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
+from cellpheno.stages.well_features import Baselines, elsewhere, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
 
 NOT_ALWAYS = {"assay", "dose", "matching", "matching_scores", "learning_curve", "scores_with_cells"}
@@ -42,7 +45,7 @@ FEW = "classes with fewer than "  # how a message on a learning curve begins
 
 
 def compare(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     split: Splits,
     baselines: Baselines,
@@ -52,20 +55,20 @@ def compare(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
-    junk: Sequence[str] = (),
-    no_leak: Sequence[str] = ("image", "compound"),
+    junk: Annotated[Sequence[str], Listed(empty=True)] = (),
+    no_leak: Annotated[Sequence[str], Listed(empty=True)] = ("image", "compound"),
     compound: str | None = None,
     train_on_partial: bool = False,
-    aggregation: Sequence[str] = ("median",),
-    tuning: float = 0.25,
-    wells_per_class: int | None = None,
+    aggregation: Annotated[Sequence[str], Listed()] = ("median",),
+    tuning: Annotated[float, Range(0, 0.5)] = 0.25,
+    wells_per_class: Annotated[int | None, Range(1)] = None,
     reference: str = "engineered",
     unit: str = "well",
-    n_bootstrap: int = 2000,
+    n_bootstrap: Annotated[int, Range(40)] = 2000,
     dose: str | None = None,
     dose_by: str | None = None,
     match: Mapping[str, Any] | None = None,
-    seed: int = 1,
+    seed: Annotated[int, Range(0)] = 1,
 ) -> Outcome:
     """Compare the model with engineered features and simple baselines on the same wells and folds.
 
@@ -121,23 +124,14 @@ def compare(
     seed : int
         Of folds and resamples.
     """
-    if dose is not None and label_separator is not None:
-        raise InputError(
-            f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
-            "positive, and one class a well; give dose=null or label_separator=null"
-        )
-    check_grids(baselines)
-    if faults := settings_faults(aggregation, tuning):
-        raise InputError(*faults)
-    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
-    if faults := _column_faults(plan, unit, dose, dose_by):
-        raise InputError(*faults)
-    asked = None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
+    check_contest(baselines, aggregation, tuning, dose, label_separator)
+    plan, asked = check_wells(
+        plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound, unit, dose,
+        dose_by, match,
+    )  # fmt: skip
     networks = contest_networks(output, contestant, contestants, plan.folds)
-    if both := sorted(set(networks) & set(baselines)):
-        raise InputError(f"{', '.join(both)}: a network and a baseline of one name; rename one of them")
-    if reference not in (known := [*networks, *baselines]):
-        raise InputError(f"reference={reference}: wanted one of {', '.join(known)}")
+    if faults := _name_faults(networks, baselines, reference):
+        raise InputError(*faults)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
         "compare",
@@ -164,6 +158,81 @@ def compare(
     if not outcome.left_out:  # else the tables that stand there belong to other scores
         write_plan(plan, output)
     return outcome
+
+
+def check_contest(
+    baselines: Baselines, aggregation: Sequence[str], tuning: float, dose: str | None, label_separator: str | None
+) -> None:
+    """Refuse a contest that cannot be held, whatever the wells; `run` asks before its first step.
+
+    Raises
+    ------
+    InputError
+        With all faults that can be told without plates.
+    """
+    if dose is not None and label_separator is not None:
+        raise InputError(
+            f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
+            "positive, and one class a well; give dose=null or label_separator=null"
+        )
+    check_grids(baselines)
+    for path, _ in elsewhere(baselines).values():
+        check_profiles(path)
+    if faults := settings_faults(aggregation, tuning):
+        raise InputError(*faults)
+
+
+def check_names(baselines: Baselines, contestants: Mapping[str, Any], contestant: str, reference: str) -> None:
+    """Refuse names of contestants that do not fit each other; `run` asks before it trains them.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = _name_faults([contestant, *contestants], baselines, reference)
+    if contestant in contestants:
+        faults.append(f"contestant={contestant}: a contestant of contestants has that name too; give another")
+    if faults:
+        raise InputError(*faults)
+
+
+def check_wells(
+    plates: Sequence[Path],
+    label: str,
+    classes: Classes,
+    split: Splits,
+    seed: int,
+    train_on_partial: bool,
+    label_separator: str | None,
+    junk: Sequence[str],
+    no_leak: Sequence[str],
+    compound: str | None,
+    unit: str,
+    dose: str | None,
+    dose_by: str | None,
+    match: Mapping[str, Any] | None,
+) -> tuple[Plan, Question | None]:
+    """Refuse columns that the scores need and the wells lack; `run` asks before hours of training.
+
+    Raises
+    ------
+    InputError
+        As `plan_run` and `matching_question`, or where there is no such column or dose.
+    """
+    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
+    if faults := _column_faults(plan, unit, dose, dose_by):
+        raise InputError(*faults)
+    return plan, None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
+
+
+def _name_faults(networks: Iterable[str], baselines: Baselines, reference: str) -> list[str]:
+    """Names of contestants that are given twice, or that none has."""
+    both = sorted(set(networks) & set(baselines))
+    faults = [f"{', '.join(both)}: a network and a baseline of one name; rename one of them"] if both else []
+    if not (known := [*networks, *baselines]):
+        return ["there is nothing to compare: no network has predicted, and baselines=[]; give baselines=[engineered]"]
+    return faults + ([] if reference in known else [f"reference={reference}: wanted one of {', '.join(known)}"])
 
 
 def _compare(
@@ -234,14 +303,10 @@ def _compare(
 def _column_faults(plan: Plan, unit: str, dose: str | None, dose_by: str | None) -> list[str]:
     """What is wrong with the columns that the scores need, said before hours of fitting."""
     columns = [str(c) for c in plan.usable if str(c).startswith("Metadata_")]
-    known = ", ".join(columns)
-    faults = [] if unit in ("well", *columns) else [f"unit={unit}: wanted well or a column of the wells: {known}"]
-    for setting, name in (("dose", dose), ("dose_by", dose_by)):
-        if name is not None and f"Metadata_{name}" not in columns:
-            faults.append(f"{setting}={name}: the wells have no column Metadata_{name}, but {known}")
+    wanted = f"unit={unit}: wanted well or a column of the wells: {', '.join(columns)}"
+    faults = [] if unit in ("well", *columns) else [wanted]
     answers = [name for name in plan.classes if name not in plan.junk]
-    if dose is not None and len(answers) != 2:
-        faults.append(f"dose={dose}: a dose-response is of two classes, (negative, positive), not of {answers}")
+    faults += dose_faults(columns, answers, dose, dose_by)
     if dose is not None and not faults:
         doses(plan.usable, f"Metadata_{dose}")
     return faults

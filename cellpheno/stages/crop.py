@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import Record, input_hashes
+from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, crop_size, cut_crops, sample_cells, write_crops
 from cellpheno.names import OBJECT, SITE
@@ -26,11 +27,11 @@ SAMPLED_WELLS = 24  # enough cells to know their median size on a plate of any f
 def crop(
     plate: Path,
     engine: Callable[..., Outcome],
-    wells: Sequence[str] | None = None,
-    crop_um: float | None = None,
-    cells_per_well: int | None = None,
+    wells: Annotated[Sequence[str] | None, Listed()] = None,
+    crop_um: Annotated[float | None, Range(0, open_low=True)] = None,
+    cells_per_well: Annotated[int | None, Range(1)] = None,
     hide_neighbours: bool = False,
-    seed: int = 1,
+    seed: Annotated[int, Range(0)] = 1,
 ) -> Outcome:
     """Cut every cell out of its field, centred on the nucleus, and store the crops of a well together.
 

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from torch import nn
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes
+from cellpheno.bounds import Listed, Range
 from cellpheno.components import describe
 from cellpheno.errors import InputError
 from cellpheno.images.crops import write_crops
@@ -48,10 +49,10 @@ def embed(
     embed_encoder: Component,
     embed_normalization: Component,
     engine: Callable[..., Outcome],
-    wells: Sequence[str] | None = None,
+    wells: Annotated[Sequence[str] | None, Listed()] = None,
     embedding: str = "default",
     start: Path | None = None,
-    threads: int = 2,
+    threads: Annotated[int, Range(1)] = 2,
 ) -> Outcome:
     """Turn every cell or tile into features once, with an encoder that no longer learns, and store them a well.
 

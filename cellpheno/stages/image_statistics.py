@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes
+from cellpheno.bounds import Listed
 from cellpheno.errors import DamagedInput
 from cellpheno.images.grey_levels import field_statistics
 from cellpheno.plates.plate import open_plate
@@ -16,7 +18,9 @@ from cellpheno.stages.run_folder import write_parquet
 from cellpheno.stages.well_steps import do_wells, records_after
 
 
-def image_statistics(plate: Path, engine: Callable[..., Outcome], wells: Sequence[str] | None = None) -> Outcome:
+def image_statistics(
+    plate: Path, engine: Callable[..., Outcome], wells: Annotated[Sequence[str] | None, Listed()] = None
+) -> Outcome:
     """Measure the grey levels of whole fields, without cells: what the baseline image_statistics rests on.
 
     Parameters

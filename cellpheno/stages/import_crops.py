@@ -4,7 +4,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import status_table
+from cellpheno.bounds import Range
 from cellpheno.errors import DamagedInput, InputError
 from cellpheno.images.crops import Crops, sample_cells, write_crops
 from cellpheno.importers.cells import cell_header, fit_size, read_cell
@@ -29,9 +30,9 @@ def import_crops(
     channels: Mapping[str, int | None],
     cell_images: Callable[..., pd.DataFrame],
     engine: Callable[..., Outcome],
-    crop_px: int | None = None,
-    pixel_size_um: float | None = None,
-    seed: int = 1,
+    crop_px: Annotated[int | None, Range(1)] = None,
+    pixel_size_um: Annotated[float | None, Range(0, open_low=True)] = None,
+    seed: Annotated[int, Range(0)] = 1,
 ) -> Outcome:
     """Turn single-cell images and their table into crops; damaged images are left out by name.
 

@@ -4,11 +4,13 @@ import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.importers.convert import PlatePlan, create_planned_plate, import_well, plan_plate
 from cellpheno.importers.read import Header
@@ -27,8 +29,8 @@ def import_plate(
     importer: Callable[..., pd.DataFrame],
     platemap: Callable[..., pd.DataFrame] | None,
     engine: Callable[..., Outcome],
-    wells: Sequence[str] | None = None,
-    pixel_size_um: float | None = None,
+    wells: Annotated[Sequence[str] | None, Listed()] = None,
+    pixel_size_um: Annotated[float | None, Range(0, open_low=True)] = None,
 ) -> Outcome:
     """Turn a microscope's raw folder into an OME-Zarr plate; damaged wells are set aside by name.
 

@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import hash_file
 from cellpheno.stages.compare import FEW
@@ -17,7 +19,9 @@ TABLE = "learning_curve.csv"
 PLAN = ("wells.csv", "folds.csv", "classes.csv")  # that a contest on few wells shares with the run
 
 
-def learning_curve(output: Path, curve: Sequence[int], engine: Callable[..., Outcome]) -> Outcome:
+def learning_curve(
+    output: Path, curve: Annotated[Sequence[int], Range(1), Listed(rising=True)], engine: Callable[..., Outcome]
+) -> Outcome:
     """Collect the contests on few training wells of each class that ``run`` made: score against number of wells.
 
     Each fold draws its wells anew, the same ones for all contestants and each smaller draw a part of the larger, so a

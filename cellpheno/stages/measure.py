@@ -3,12 +3,14 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, is_done
+from cellpheno.bounds import Listed
 from cellpheno.errors import DamagedInput
 from cellpheno.measure.field import Measurements, measure_field, warm_up
 from cellpheno.plates.plate import Field, open_plate
@@ -19,7 +21,10 @@ LABELS = ("nuclei", "cells", "cytoplasm")
 
 
 def measure(
-    plate: Path, measurements: Measurements, engine: Callable[..., Outcome], wells: Sequence[str] | None = None
+    plate: Path,
+    measurements: Annotated[Measurements, Listed()],
+    engine: Callable[..., Outcome],
+    wells: Annotated[Sequence[str] | None, Listed()] = None,
 ) -> Outcome:
     """Measure every cell: CellProfiler's features under CellProfiler's names, one table a well.
 

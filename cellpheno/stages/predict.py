@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.bounds import Listed, Range
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD, prediction_rows, prior_logits
 from cellpheno.compare.strict_splits import Place, fold_name
 from cellpheno.errors import InputError
@@ -35,7 +36,7 @@ from cellpheno.training.predict import predict_wells
 
 
 def predict(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     models: Path,
     engine: Callable[..., Outcome],
@@ -43,7 +44,7 @@ def predict(
     classes: Classes = None,
     label_separator: str | None = None,
     contestant: str = "mil",
-    threads: int = 2,
+    threads: Annotated[int, Range(1)] = 2,
 ) -> Outcome:
     """Predict the wells of plates with a run's models.
 

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.bounds import Listed
 from cellpheno.compare.contest import Contest, contest
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.components import build, describe
@@ -43,7 +44,7 @@ class Kept(NamedTuple):
 
 
 def predict_baselines(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     models: Path,
     engine: Callable[..., Outcome],

@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, read_costs
+from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import hash_file, hash_tree
 from cellpheno.plates.plate import Plate
@@ -15,16 +17,17 @@ from cellpheno.report import html
 from cellpheno.report.assay import Doses
 from cellpheno.report.cells import open_plates
 from cellpheno.report.run import read_run
+from cellpheno.stages.run_folder import dose_faults, read_csv
 
 SHOWN = ("*.csv", "*.parquet", "config/*.yaml", "models/**/card.json", "models/**/history.csv")
 
 
 def report(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     engine: Callable[..., Outcome],
     title: str | None = None,
-    cells_per_class: int = 12,
+    cells_per_class: Annotated[int, Range(0)] = 12,
     show_cost: bool = False,
     dose: str | None = None,
     dose_by: str | None = None,
@@ -52,6 +55,7 @@ def report(
     """
     if not (output / "predictions.parquet").is_file():
         raise InputError(f"{output} has no predictions to report; run: cellpheno compare output={output} ...")
+    _check_dose(output, dose, dose_by)
     shown = {p.relative_to(output).as_posix(): hash_file(p) for glob in SHOWN for p in sorted(output.glob(glob))}
     templates = hash_tree(Path(html.__file__).parent / "templates")
     cost = _costs(plates, output) if show_cost else None
@@ -67,6 +71,13 @@ def _pictures(plate: Plate) -> dict[str, list[str]]:
     """Hashes of what the cells and fields of each well are drawn from."""
     units = sorted(path.stem for path in (plate.folder / "ledger").glob("*.json"))
     return {unit: input_hashes(read_record(plate.folder, unit), "import_plate", "segment", "crop") for unit in units}
+
+
+def _check_dose(output: Path, dose: str | None, dose_by: str | None) -> None:
+    columns = [str(c) for c in read_csv(output / "wells.csv") if str(c).startswith("Metadata_")]
+    answers = [] if dose is None else read_run(output).answers
+    if faults := dose_faults(columns, answers, dose, dose_by):
+        raise InputError(*faults)
 
 
 def _costs(plates: Sequence[Path], output: Path) -> list[dict[str, dict[str, Cost]]]:

@@ -5,9 +5,10 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cellpheno.batch.engine import Outcome
+from cellpheno.bounds import Listed
 from cellpheno.components import resolve
 from cellpheno.errors import ConfigError
 from cellpheno.stages.run_folder import contestant_folder, curve_folder
@@ -17,7 +18,7 @@ CONTEST = ("train", "predict", "compare")
 LEARNING = ("train", "predict")  # steps that each contestant of `contestants` goes through by itself
 
 
-def run(steps: Sequence[str], **settings: Any) -> Outcome:
+def run(steps: Annotated[Sequence[str], Listed()], **settings: Any) -> Outcome:
     """Do the whole job, from raw images to the report; done steps are skipped.
 
     Steps of one plate are done for each of ``plates``. Where there are several, the name of a plate's file is its
@@ -36,7 +37,13 @@ def run(steps: Sequence[str], **settings: Any) -> Outcome:
         The keys of all steps.
     """
     outcomes: list[Outcome] = []
-    for step, own in [turn for name in steps for turn in _turns(name, settings)]:
+    turns = [turn for name in steps for turn in _turns(name, settings)]
+    _check(turns, settings)
+    to_ask = {step for step, _ in turns} >= {"train", "compare"}
+    for step, own in turns:
+        if step == "train" and to_ask:  # before it the wells may not be there
+            _taken("cellpheno.stages.compare.check_wells", settings)
+            to_ask = False
         outcomes.append(_call(step, own))
         if outcomes[-1].bugs:
             break  # what follows would rest on nothing
@@ -44,6 +51,20 @@ def run(steps: Sequence[str], **settings: Any) -> Outcome:
         raise ConfigError("steps=[] leaves nothing to do; give for example steps=[segment,measure]")
     left_out = tuple(dict.fromkeys(line for outcome in outcomes for line in outcome.left_out))
     return Outcome(outcomes[-1].path, left_out, tuple(line for outcome in outcomes for line in outcome.bugs))
+
+
+def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> None:
+    """Refuse before the first step what the last one would refuse: contestants that cannot be made or do not fit."""
+    names = {step for step, _ in turns}
+    if "train" in names:
+        check = resolve("cellpheno.stages.rehearsal.check_training")
+        for name in (None, *(settings.get("contestants") or {})):
+            own = settings if name is None else _of_contestant(settings, name)
+            check(own, own["configurations"], "" if name is None else f"contestants.{name}: ")
+    if "compare" in names:
+        _taken("cellpheno.stages.compare.check_contest", settings)
+    if {"train", "compare"} <= names:
+        _taken("cellpheno.stages.compare.check_names", settings)
 
 
 def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -84,10 +105,14 @@ def _function(step: str) -> Callable[..., Outcome]:
     return resolve(f"cellpheno.stages.{step}.{step}")
 
 
+def _taken(target: str, settings: dict[str, Any]) -> Any:
+    """Call a function with those of the settings that it names."""
+    function = resolve(target)
+    return function(**{name: settings[name] for name in inspect.signature(function).parameters if name in settings})
+
+
 def _call(step: str, settings: dict[str, Any]) -> Outcome:
-    function = _function(step)
-    taken = {name: settings[name] for name in inspect.signature(function).parameters if name in settings}
-    outcome: Outcome = function(**taken)
+    outcome: Outcome = _taken(f"cellpheno.stages.{step}.{step}", settings)
     for line in outcome.left_out:
         log.warning("%s left out %s", step, line)
     return outcome

@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 
+from cellpheno.bounds import Listed
 from cellpheno.classes import JUNK, ONE, SEVERAL
 from cellpheno.compare.leaks import IMAGE, both_sides, compound_column, leaks
 from cellpheno.compare.splits import assign_folds
@@ -18,7 +19,7 @@ from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
 from cellpheno.training.checkpoint import CARD, read_card
 
-Splits = Mapping[str, Callable[..., pd.DataFrame]]
+Splits = Annotated[Mapping[str, Callable[..., pd.DataFrame]], Listed()]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
 TUNING = "tuning.csv"  # beside each model: what its fold chose among
 TRAINED_ON = "trained_on.csv"  # beside each model: the wells that taught it
@@ -118,6 +119,24 @@ def seen_wells(model: Path) -> pd.DataFrame | None:
     if not all(path.is_file() for path in files):
         return None
     return pd.concat(map(read_csv, files), ignore_index=True)[[PLATE, WELL]].drop_duplicates()
+
+
+def dose_faults(columns: Sequence[str], answers: Sequence[str], dose: str | None, dose_by: str | None) -> list[str]:
+    """What is wrong with a dose-response of wells that have these columns and classes.
+
+    Examples
+    --------
+    >>> dose_faults(["Metadata_Well", "Metadata_um"], ["a", "b"], "mM", None)
+    ['dose=mM: the wells have no column Metadata_mM, but Metadata_Well, Metadata_um']
+    """
+    faults = [
+        f"{setting}={name}: the wells have no column Metadata_{name}, but {', '.join(columns)}"
+        for setting, name in (("dose", dose), ("dose_by", dose_by))
+        if name is not None and f"Metadata_{name}" not in columns
+    ]
+    if dose is not None and len(answers) != 2:
+        faults.append(f"dose={dose}: a dose-response is of two classes, (negative, positive), not of {list(answers)}")
+    return faults
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes
+from cellpheno.bounds import Listed
 from cellpheno.errors import DamagedInput
 from cellpheno.plates.plate import open_plate
 from cellpheno.plates.write import write_labels
@@ -19,7 +21,10 @@ Labels = dict[str, NDArray[np.int32]]
 
 
 def segment(
-    plate: Path, segmentation: Callable[..., Labels], engine: Callable[..., Outcome], wells: Sequence[str] | None = None
+    plate: Path,
+    segmentation: Callable[..., Labels],
+    engine: Callable[..., Outcome],
+    wells: Annotated[Sequence[str] | None, Listed()] = None,
 ) -> Outcome:
     """Find nuclei and cells in every field and write them into the plate as label images.
 

@@ -3,11 +3,13 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.bounds import Range
 
 
 def simulate(
@@ -15,8 +17,8 @@ def simulate(
     truth: Path,
     simulation: Callable[..., pd.DataFrame],
     engine: Callable[..., Outcome],
-    seed: int = 1,
-    workers: int = 2,
+    seed: Annotated[int, Range(0)] = 1,
+    workers: Annotated[int, Range(0)] = 2,
 ) -> Outcome:
     """Simulate a plate: raw images and plate map, with the truth of every cell kept apart.
 

@@ -3,13 +3,14 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
+from cellpheno.bounds import Listed, Range
 from cellpheno.compare.learning import fewer_wells
 from cellpheno.compare.strict_splits import each_fold, fold_name, training_wells
 from cellpheno.compare.tuning import fold_seed
@@ -18,18 +19,19 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
 from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
+from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, plan_run, split_groups, taken, teaching, write_plan
 from cellpheno.stages.train_fold import check_network, check_start, load_start, train_fold
 from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, with_places
-from cellpheno.training.configurations import check_configurations, configured
+from cellpheno.training.configurations import configured
 from cellpheno.training.instances import Instances, Optics, describe_instances
 
 Component = Callable[..., Any]
 
 
 def train(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     split: Splits,
     instances: Component,
@@ -48,19 +50,19 @@ def train(
     label: str = "label",
     classes: Classes = None,
     label_separator: str | None = None,
-    junk: Sequence[str] = (),
+    junk: Annotated[Sequence[str], Listed(empty=True)] = (),
     start: Path | None = None,
-    no_leak: Sequence[str] = ("image", "compound"),
+    no_leak: Annotated[Sequence[str], Listed(empty=True)] = ("image", "compound"),
     compound: str | None = None,
     train_on_partial: bool = False,
-    validation: float = 0.2,
-    patience: int | None = 8,
+    validation: Annotated[float, Range(0, 0.5)] = 0.2,
+    patience: Annotated[int | None, Range(1)] = 8,
     weighted: bool = True,
     configurations: Sequence[Mapping[str, Any]] = ({},),
-    tuning: float = 0.25,
-    wells_per_class: int | None = None,
-    seed: int = 1,
-    threads: int = 2,
+    tuning: Annotated[float, Range(0, 0.5)] = 0.25,
+    wells_per_class: Annotated[int | None, Range(1)] = None,
+    seed: Annotated[int, Range(0)] = 1,
+    threads: Annotated[int, Range(1)] = 2,
 ) -> Outcome:
     """Train the multiple-instance model, once a fold of each split.
 
@@ -152,7 +154,7 @@ def train(
         **{"optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger},
         **{"callbacks": callbacks, "patience": patience, "weighted": weighted, "start": start},
     }
-    check_configurations(components, configurations)
+    check_training({**components, "normalization": normalization, "instances": instances}, configurations)
     trained = load_start(start)
     for settings in configurations:
         made = configured(components, settings)

@@ -4,12 +4,13 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.bounds import Listed, Range
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
 from cellpheno.compare.strict_splits import Place, each_fold, fold_name
@@ -21,6 +22,7 @@ from cellpheno.stages.cell_folds import repeated, set_aside, write_cell_plan
 from cellpheno.stages.cell_scores import say_scores, score_cells
 from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
+from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
 from cellpheno.stages.train_fold import check_network, check_start, load_start, write_taught
 from cellpheno.stages.wells import Classes, class_names
@@ -35,7 +37,7 @@ log = logging.getLogger("cellpheno")
 
 
 def train_cells(
-    plates: Sequence[Path],
+    plates: Annotated[Sequence[Path], Listed()],
     output: Path,
     split: Splits,
     encoder: Component,
@@ -53,16 +55,16 @@ def train_cells(
     label: str = "label",
     classes: Classes = None,
     apart: str | None = None,
-    members: int = 1,
+    members: Annotated[int, Range(1)] = 1,
     start: Path | None = None,
     no_leak: Sequence[str] = ("image", "compound"),
-    validation: float = 0.2,
-    patience: int | None = 8,
+    validation: Annotated[float, Range(0, 0.5)] = 0.2,
+    patience: Annotated[int | None, Range(1)] = 8,
     weighted: bool = True,
     unit: str = "well",
-    n_bootstrap: int = 2000,
-    seed: int = 1,
-    threads: int = 2,
+    n_bootstrap: Annotated[int, Range(40)] = 2000,
+    seed: Annotated[int, Range(0)] = 1,
+    threads: Annotated[int, Range(1)] = 2,
 ) -> Outcome:
     """Train on cells that have labels of their own, and predict each cell by a model that never saw it.
 
@@ -124,6 +126,10 @@ def train_cells(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
+    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
+    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger}
+    parts |= {"patience": patience, "weighted": weighted, "start": start}
+    check_training({**parts, "normalization": normalization}, wells=False)
     found = labelled_cells(plates, annotations, label, classes)
     cells, names = found.cells, class_names(found.cells, classes)
     _check_request(cells, output, apart, unit, members)
@@ -135,9 +141,6 @@ def train_cells(
         check_start(start, folds, no_leak)
     write_cell_plan(cells, folds, output)
     limits = grey_limits(found.wells, normalization(), Cells())
-    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
-    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger}
-    parts |= {"patience": patience, "weighted": weighted, "start": start}
     work = functools.partial(
         train_cell_fold,
         classes=names,

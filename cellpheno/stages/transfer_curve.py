@@ -3,12 +3,13 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file, hash_file
@@ -17,6 +18,7 @@ from cellpheno.report.palette import contestant_styles
 from cellpheno.report.svg import write_svg
 from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
+from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import write_csv
 from cellpheno.stages.train_cells import check_parts
 from cellpheno.stages.train_fold import load_start
@@ -50,22 +52,22 @@ def transfer_curve(
     start: Path | None = None,
     source_simulation: Component | None = None,
     target_simulation: Component | None = None,
-    crop_px: int | None = None,
+    crop_px: Annotated[int | None, Range(1)] = None,
     arms: Arms | None = None,
-    examples: Sequence[int] = (1, 3, 5, 10, 25, 50, 100),
-    resamples: int = 5,
-    train_steps: int = 200,
-    held_out: float = 0.5,
+    examples: Annotated[Sequence[int], Range(1), Listed()] = (1, 3, 5, 10, 25, 50, 100),
+    resamples: Annotated[int, Range(1)] = 5,
+    train_steps: Annotated[int, Range(1)] = 200,
+    held_out: Annotated[float, Range(0, 0.5, open_low=True)] = 0.5,
     apart: str | None = None,
     annotations: Path | None = None,
     label: str = "label",
     classes: Classes = None,
-    validation: float = 0.2,
-    patience: int | None = 8,
+    validation: Annotated[float, Range(0, 0.5)] = 0.2,
+    patience: Annotated[int | None, Range(1)] = 8,
     weighted: bool = True,
-    seed: int = 1,
-    threads: int = 2,
-    workers: int = 2,
+    seed: Annotated[int, Range(0)] = 1,
+    threads: Annotated[int, Range(1)] = 2,
+    workers: Annotated[int, Range(0)] = 2,
 ) -> Outcome:
     """Learn a new screen from few cells a class, with a network that was trained before and without.
 
@@ -136,14 +138,15 @@ def transfer_curve(
     compared = arms or ARMS
     check_study(examples, resamples, train_steps, compared)
     _check_source(source, start, source_simulation, target_simulation, crop_px)
+    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
+    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "weighted": weighted}
+    check_training({**parts, "normalization": normalization, "start": start}, wells=False)
     for make, path in ((source_simulation, source), (target_simulation, target)):
         if make is not None and path is not None:
             job = _simulation(make, path, crop_px or 0, seed, workers)
             if (made := engine("transfer_curve", [job], folder=path, root=path)).bugs:
                 return made
     here = functools.partial(engine, "transfer_curve", folder=output, root=output)
-    parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
-    parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "weighted": weighted}
     new = labelled_cells([target], annotations, label, classes)
     names = class_names(new.cells, classes)
     if start is None and source is not None:

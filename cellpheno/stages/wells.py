@@ -3,17 +3,19 @@
 import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
 from cellpheno.batch.ledger import USABLE, status_table
+from cellpheno.bounds import Listed
 from cellpheno.classes import AND, NONE, join_classes, label_parts
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, split_well
 from cellpheno.plates.plate import Plate, open_plate
 from cellpheno.training.instances import Instances
 
-Classes = Mapping[str, str] | Sequence[str] | None
+Classes = Annotated[Mapping[str, str] | Sequence[str] | None, Listed()]
 
 
 def well_table(

@@ -6,7 +6,7 @@ stored: n * c * y * x * (bytes a pixel), 160 MB for 20,000 cells of 64 x 64 pixe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from cellpheno.bounds import Range
 from cellpheno.errors import InputError
 from cellpheno.images.crops import read_attributes, read_keys, read_pixels
 from cellpheno.models.mil import MILClassifier
@@ -153,7 +154,7 @@ class CellDataModule(pl.LightningDataModule):
         normalization: Normalization,
         limits: Limits,
         seed: int,
-        cells_per_batch: int = 64,
+        cells_per_batch: Annotated[int, Range(1)] = 64,
         balanced: bool = False,
         instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
         multilabel: bool = False,

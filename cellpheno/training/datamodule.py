@@ -3,12 +3,13 @@
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from cellpheno.bounds import Range
 from cellpheno.errors import InputError
 from cellpheno.training.bags import Bag, BagBatch, BagOrder, Limits, Normalization, WellBags, collate, collate_alone
 from cellpheno.training.instances import Cells, Instances
@@ -65,13 +66,13 @@ class PlateDataModule(pl.LightningDataModule):
         limits: Limits,
         seed: int,
         instances: Instances = Cells(),  # noqa: B008  (it holds nothing)
-        bags_per_batch: int = 4,
-        cells_per_bag: int = 64,
-        patch_px: int | None = None,
+        bags_per_batch: Annotated[int, Range(1)] = 4,
+        cells_per_bag: Annotated[int, Range(1)] = 64,
+        patch_px: Annotated[int | None, Range(1)] = None,
         balanced: bool = False,
         alone: bool = False,
-        keep_mb: float = 1024.0,
-        num_workers: int = 0,
+        keep_mb: Annotated[float, Range(0)] = 1024.0,
+        num_workers: Annotated[int, Range(0)] = 0,
         start_method: str | None = None,
         multilabel: bool = False,
     ) -> None:

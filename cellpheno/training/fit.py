@@ -219,8 +219,7 @@ def fit_fold(
             enable_progress_bar=sys.stderr.isatty() and multiprocessing.parent_process() is None,
             **({} if bags.validation else {"limit_val_batches": 0}),
         )
-        if run.check_val_every_n_epoch != 1:
-            raise InputError("trainer.check_val_every_n_epoch: wanted 1, the best epoch is chosen among all")
+        check_trainer(run)
         _train(run, network, bags, resume)
         if run.global_step == 0:
             raise InputError(
@@ -253,6 +252,25 @@ def fit_fold(
     with commit_file(folder / HISTORY) as path:
         pd.DataFrame(best.history).to_csv(path, index=False)
     return folder
+
+
+def check_trainer(run: pl.Trainer) -> None:
+    """Refuse a trainer that would train nothing, without end, or past the best epoch.
+
+    Raises
+    ------
+    InputError
+        With all faults.
+    """
+    faults = []
+    if (every := run.check_val_every_n_epoch) != 1:
+        faults.append(f"trainer.check_val_every_n_epoch={every}: wanted 1, the best epoch is chosen among all")
+    if run.max_epochs is not None and run.max_epochs < 1 and (run.max_epochs == 0 or run.max_steps == -1):
+        faults.append(f"trainer.max_epochs={run.max_epochs}: wanted 1 or more")
+    if run.max_steps == 0:
+        faults.append("trainer.max_steps=0: wanted 1 or more, or -1 for all steps of the epochs")
+    if faults:
+        raise InputError(*faults)
 
 
 def _train(run: pl.Trainer, network: MILClassifier, bags: PlateDataModule, resume: Path | None) -> None:

@@ -15,11 +15,12 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.components import describe
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, n_crops, read_attributes, read_crops, read_pixels
@@ -144,7 +145,7 @@ class Fields:
     'import_plate'
     """
 
-    level: int = 0
+    level: Annotated[int, Range(0)] = 0
     step: ClassVar[str] = "import_plate"
     same_size: ClassVar[bool] = False
 
@@ -210,7 +211,7 @@ class Tiles(Fields):
     'import_plate'
     """
 
-    tile_px: int = 128
+    tile_px: Annotated[int, Range(1)] = 128
 
     def count(self, place: Place) -> int:
         """Count the tiles of all fields."""

@@ -1,12 +1,20 @@
 """Learning-rate schedules: ``schedule(optimizer, n_steps)``, stepped after every batch."""
 
 import math
+from typing import Annotated
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from cellpheno.bounds import Range
 
-def one_cycle(optimizer: Optimizer, n_steps: int, warmup: float = 0.1, final: float = 0.01) -> LambdaLR:
+
+def one_cycle(
+    optimizer: Optimizer,
+    n_steps: int,
+    warmup: Annotated[float, Range(0, 1)] = 0.1,
+    final: Annotated[float, Range(0, 1)] = 0.01,
+) -> LambdaLR:
     """Rise in a line to the optimizer's own rate, then fall along half a cosine.
 
     Parameters

@@ -79,7 +79,7 @@ def test_frozen_and_fine_tuned_start_from_the_source(studied):
     ("settings", "hint"),
     [
         (["source=null"], "give the cells to learn from first, or a trained model"),
-        (["examples=[3,3]"], "wanted numbers of 1 or more, each once"),
+        (["examples=[3,3]"], "examples=[3, 3]: wanted each once"),
         (["arms={a: {start: 1}}"], "arms.a={'start': 1}: wanted start: true"),
         (["arms={a: {start: false, frozen: head.x}}"], "arms.a: no layer 'head.x'"),
         (["arms={a: {start: false, colour: red}}"], "arms.a:"),
