@@ -54,7 +54,7 @@ def init(folder: Path) -> str:
     if not images:
         raise InputError(f"{folder}: no image (.tif, .tiff, .png, .bmp) in it or below")
     name = re.sub(r"\W+", "_", folder.resolve().name).strip("_").lower() or "my_plate"
-    if (files("cellpheno.conf") / "experiment" / f"{name}.yaml").is_file():  # the one that ships would be found in its place
+    if (files("cellpheno.conf") / "experiment" / f"{name}.yaml").is_file():  # which would be found in its place
         name = f"my_{name}"
     path = Path("conf") / "experiment" / f"{name}.yaml"
     if path.exists():
