@@ -1,7 +1,7 @@
 """The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,32 +12,29 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.bounds import Listed, Range
-from cellpheno.compare.assay import assay_quality, dose_response, dose_trend, doses
+from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
 from cellpheno.compare.contest import contest
 from cellpheno.compare.learning import short_classes
-from cellpheno.compare.matching_contest import Question, match_contestants, matching_question
+from cellpheno.compare.matching_contest import Question, match_contestants
 from cellpheno.compare.predictions import OUT_OF_FOLD
 from cellpheno.compare.statistics import differences, scores
-from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.profiles.aggregate import COUNT, STATISTICS
-from cellpheno.profiles.elsewhere import check_profiles
+from cellpheno.profiles.aggregate import COUNT
+from cellpheno.stages.contest_check import check_contest, check_wells, name_faults
 from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
     Plan,
     Splits,
-    dose_faults,
-    plan_run,
     split_groups,
     teaching,
     write_csv,
     write_parquet,
     write_plan,
 )
-from cellpheno.stages.well_features import Baselines, elsewhere, elsewhere_hashes, lacking_messages, well_features
+from cellpheno.stages.well_features import Baselines, elsewhere_hashes, lacking_messages, well_features
 from cellpheno.stages.wells import Classes
 
 NOT_ALWAYS = {"assay", "dose", "matching", "matching_scores", "learning_curve", "scores_with_cells"}
@@ -130,7 +127,7 @@ def compare(
         dose_by, match,
     )  # fmt: skip
     networks = contest_networks(output, contestant, contestants, plan.folds)
-    if faults := _name_faults(networks, baselines, reference):
+    if faults := name_faults(networks, baselines, reference):
         raise InputError(*faults)
     records = [read_record(Path(w["folder"]), w[WELL]) for _, w in plan.usable.iterrows()]
     key = make_key(
@@ -158,81 +155,6 @@ def compare(
     if not outcome.left_out:  # else the tables that stand there belong to other scores
         write_plan(plan, output)
     return outcome
-
-
-def check_contest(
-    baselines: Baselines, aggregation: Sequence[str], tuning: float, dose: str | None, label_separator: str | None
-) -> None:
-    """Refuse a contest that cannot be held, whatever the wells; `run` asks before its first step.
-
-    Raises
-    ------
-    InputError
-        With all faults that can be told without plates.
-    """
-    if dose is not None and label_separator is not None:
-        raise InputError(
-            f"dose={dose} with label_separator={label_separator!r}: a dose-response is of two classes, negative and "
-            "positive, and one class a well; give dose=null or label_separator=null"
-        )
-    check_grids(baselines)
-    for path, _ in elsewhere(baselines).values():
-        check_profiles(path)
-    if faults := settings_faults(aggregation, tuning):
-        raise InputError(*faults)
-
-
-def check_names(baselines: Baselines, contestants: Mapping[str, Any], contestant: str, reference: str) -> None:
-    """Refuse names of contestants that do not fit each other; `run` asks before it trains them.
-
-    Raises
-    ------
-    InputError
-        With all faults.
-    """
-    faults = _name_faults([contestant, *contestants], baselines, reference)
-    if contestant in contestants:
-        faults.append(f"contestant={contestant}: a contestant of contestants has that name too; give another")
-    if faults:
-        raise InputError(*faults)
-
-
-def check_wells(
-    plates: Sequence[Path],
-    label: str,
-    classes: Classes,
-    split: Splits,
-    seed: int,
-    train_on_partial: bool,
-    label_separator: str | None,
-    junk: Sequence[str],
-    no_leak: Sequence[str],
-    compound: str | None,
-    unit: str,
-    dose: str | None,
-    dose_by: str | None,
-    match: Mapping[str, Any] | None,
-) -> tuple[Plan, Question | None]:
-    """Refuse columns that the scores need and the wells lack; `run` asks before hours of training.
-
-    Raises
-    ------
-    InputError
-        As `plan_run` and `matching_question`, or where there is no such column or dose.
-    """
-    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
-    if faults := _column_faults(plan, unit, dose, dose_by):
-        raise InputError(*faults)
-    return plan, None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
-
-
-def _name_faults(networks: Iterable[str], baselines: Baselines, reference: str) -> list[str]:
-    """Names of contestants that are given twice, or that none has."""
-    both = sorted(set(networks) & set(baselines))
-    faults = [f"{', '.join(both)}: a network and a baseline of one name; rename one of them"] if both else []
-    if not (known := [*networks, *baselines]):
-        return ["there is nothing to compare: no network has predicted, and baselines=[]; give baselines=[engineered]"]
-    return faults + ([] if reference in known else [f"reference={reference}: wanted one of {', '.join(known)}"])
 
 
 def _compare(
@@ -300,18 +222,6 @@ def _compare(
     return Result("warned" if messages else "done", files, messages, {})
 
 
-def _column_faults(plan: Plan, unit: str, dose: str | None, dose_by: str | None) -> list[str]:
-    """What is wrong with the columns that the scores need, said before hours of fitting."""
-    columns = [str(c) for c in plan.usable if str(c).startswith("Metadata_")]
-    wanted = f"unit={unit}: wanted well or a column of the wells: {', '.join(columns)}"
-    faults = [] if unit in ("well", *columns) else [wanted]
-    answers = [name for name in plan.classes if name not in plan.junk]
-    faults += dose_faults(columns, answers, dose, dose_by)
-    if dose is not None and not faults:
-        doses(plan.usable, f"Metadata_{dose}")
-    return faults
-
-
 def _few_wells(plan: Plan, features: pd.DataFrame, wells_per_class: int | None) -> list[str]:
     """Say which classes are too few for a point of a learning curve; wells without cells are not drawn."""
     if wells_per_class is None:
@@ -320,16 +230,3 @@ def _few_wells(plan: Plan, features: pd.DataFrame, wells_per_class: int | None) 
     short = short_classes(teaching(plan.usable.merge(filled, on=[PLATE, WELL]), plan), plan.folds, wells_per_class)
     told = ", ".join(f"{name} {n}" for name, n in short.items())
     return [f"{FEW}{wells_per_class} training wells in some fold: {told}"] if short else []
-
-
-def settings_faults(aggregation: Sequence[str], tuning: float) -> list[str]:
-    """What is wrong with the settings of the contest.
-
-    Examples
-    --------
-    >>> settings_faults(["mode"], 0.9)
-    ["aggregation=['mode']: wanted one or more of median, mean, mad, std", 'tuning=0.9: wanted 0 to 0.5']
-    """
-    good = bool(aggregation) and set(aggregation) <= set(STATISTICS) and len(set(aggregation)) == len(aggregation)
-    told = f"aggregation={list(aggregation)}: wanted one or more of {', '.join(STATISTICS)}"
-    return ([] if good else [told]) + ([] if 0 <= tuning <= 0.5 else [f"tuning={tuning}: wanted 0 to 0.5"])

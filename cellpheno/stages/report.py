@@ -17,7 +17,8 @@ from cellpheno.report import html
 from cellpheno.report.assay import Doses
 from cellpheno.report.cells import open_plates
 from cellpheno.report.run import read_run
-from cellpheno.stages.run_folder import dose_faults, read_csv
+from cellpheno.stages.contest_check import dose_faults
+from cellpheno.stages.run_folder import read_csv
 
 SHOWN = ("*.csv", "*.parquet", "config/*.yaml", "models/**/card.json", "models/**/history.csv")
 

@@ -42,7 +42,7 @@ def run(steps: Annotated[Sequence[str], Listed()], **settings: Any) -> Outcome:
     to_ask = {step for step, _ in turns} >= {"train", "compare"}
     for step, own in turns:
         if step == "train" and to_ask:  # before it the wells may not be there
-            _taken("cellpheno.stages.compare.check_wells", settings)
+            _taken("cellpheno.stages.contest_check.check_wells", settings)
             to_ask = False
         outcomes.append(_call(step, own))
         if outcomes[-1].bugs:
@@ -62,9 +62,9 @@ def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]
             own = settings if name is None else _of_contestant(settings, name)
             check(own, own["configurations"], "" if name is None else f"contestants.{name}: ")
     if "compare" in names:
-        _taken("cellpheno.stages.compare.check_contest", settings)
+        _taken("cellpheno.stages.contest_check.check_contest", settings)
     if {"train", "compare"} <= names:
-        _taken("cellpheno.stages.compare.check_names", settings)
+        _taken("cellpheno.stages.contest_check.check_names", settings)
 
 
 def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

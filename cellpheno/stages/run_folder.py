@@ -121,24 +121,6 @@ def seen_wells(model: Path) -> pd.DataFrame | None:
     return pd.concat(map(read_csv, files), ignore_index=True)[[PLATE, WELL]].drop_duplicates()
 
 
-def dose_faults(columns: Sequence[str], answers: Sequence[str], dose: str | None, dose_by: str | None) -> list[str]:
-    """What is wrong with a dose-response of wells that have these columns and classes.
-
-    Examples
-    --------
-    >>> dose_faults(["Metadata_Well", "Metadata_um"], ["a", "b"], "mM", None)
-    ['dose=mM: the wells have no column Metadata_mM, but Metadata_Well, Metadata_um']
-    """
-    faults = [
-        f"{setting}={name}: the wells have no column Metadata_{name}, but {', '.join(columns)}"
-        for setting, name in (("dose", dose), ("dose_by", dose_by))
-        if name is not None and f"Metadata_{name}" not in columns
-    ]
-    if dose is not None and len(answers) != 2:
-        faults.append(f"dose={dose}: a dose-response is of two classes, (negative, positive), not of {list(answers)}")
-    return faults
-
-
 def model_files(folder: Path) -> list[Path]:
     """Files of a trained model; what a logger wrote beside it is no result."""
     return [path for path in folder.rglob("*") if path.is_file() and "log" not in path.relative_to(folder).parts]
