@@ -110,7 +110,7 @@ def _empty_notes(run: Run) -> list[str]:
         for split, part in rows.groupby("split", sort=False):
             own = part.set_index("contestant").loc[in_order(part["contestant"])].reset_index()
             told = "; ".join(f"{contestant_label(r['contestant'])} {told_score(r)}" for r in records(own))
-            notes.append(f"Without them, {metric(name)} of split {split_label(str(split))} is: {told}.")
+            notes.append(f"Without them, {metric(name).label} of split {split_label(str(split))} is: {told}.")
     return notes
 
 

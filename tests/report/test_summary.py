@@ -43,3 +43,15 @@ def test_a_layout_that_predicts_the_class_and_probabilities_that_boast_are_told(
     plain = pd.DataFrame(run.scores[~run.scores["metric"].str.startswith("calibration")])
     assert not any("calibration" in note for note in warnings_of(run._replace(scores=plain)))
     assert np.isfinite(run.scores["value"]).all()
+
+
+def test_scores_without_the_wells_that_have_no_cell_are_told_beside_their_names(run):
+    assert any("Wells without a cell: 1 (" in note for note in warnings_of(run))
+    assert not any("Without them" in note for note in warnings_of(run))
+    (told,) = [
+        note
+        for note in warnings_of(run._replace(scores_with_cells=run.scores.query("split == 'by_well'")))
+        if note.startswith("Without them, balanced accuracy of split by well is: ")
+    ]
+    row = run.scores.query("contestant == 'mil' and split == 'by_well' and metric == 'balanced_accuracy'").iloc[0]
+    assert f"MIL {row['value']:.3f}" in told

@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cellpheno.batch.ledger import commit_step, read_record
 from cellpheno.compare.tuning import fold_seed, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, write_crops
 from cellpheno.models.transforms import Unchanged
+from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.learning_curve import learning_curve
+from cellpheno.stages.report import _pictures
 from cellpheno.stages.train import check_sizes
 from cellpheno.stages.wells import usable, well_table
 from cellpheno.training.instances import Cells
@@ -122,3 +126,26 @@ def test_plates_whose_crops_differ_in_size_are_refused_by_name(tmp_path):
         check_sizes(wells, Cells())
     with pytest.raises(InputError, match="normalization=none is for features, here are pictures of uint16"):
         grey_limits(wells, Unchanged(), Cells())
+
+
+def test_curves_of_other_folds_than_the_runs_are_refused(tmp_path):
+    for folder, fold in ((tmp_path, 0), (tmp_path / "learning_curve/1_wells", 1)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("scores.csv", "messages.csv"):
+            (folder / name).write_text("note\n")
+        (folder / "folds.csv").write_text(f"fold\n{fold}\n")
+    with pytest.raises(InputError, match=r"1_wells: of other wells or folds than the run's"):
+        learning_curve(tmp_path, [1], engine=pytest.fail)
+
+
+def test_the_report_draws_anew_where_the_cells_of_a_well_were_cut_anew(cropped_screen, fresh_copy):
+    screen = fresh_copy(cropped_screen)
+    plate = open_plate(screen.folder / "SIM1.zarr")
+    before = _pictures(plate)
+    assert min(map(len, before.values())) > 2
+    well = sorted(before)[0]
+    entry = read_record(plate.folder, well)["crop"]
+    files = {name: {**facts, "sha256": "0" * 64} for name, facts in entry["files"].items()}
+    commit_step(plate.folder, well, "crop", {**entry, "files": files})
+    after = _pictures(plate)
+    assert [name for name in before if before[name] != after[name]] == [well]
