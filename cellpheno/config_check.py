@@ -37,7 +37,7 @@ def kind_faults(key: str, value: Any, target: Callable[..., Any], name: str) -> 
     kinds = _options(hint)
     if not any(_fits(plain, kind) for kind in kinds):
         names = " or ".join(_said(kind) for kind in kinds)
-        text = str in kinds and not isinstance(plain, dict | list)
+        text = {str, Path} & set(kinds) and not isinstance(plain, dict | list)
         what = "; YAML read it as a number, put it in quotes" if text else ""
         what = f"; write {key}=[{plain}]" if isinstance(plain, str) and names.startswith("a list") else what
         came = "null" if plain is None else f"{plain!r} is {type(plain).__name__}"

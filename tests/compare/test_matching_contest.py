@@ -121,6 +121,7 @@ def test_what_has_no_angle_or_no_measured_well_is_named():
     wells, features = screen()
     gone = (wells[COMPOUND] == "d1") & (wells["Metadata_dose"] == "2")
     features.loc[gone.to_numpy(), "Metadata_Count_Cells"] = 0
+    features.loc[gone.to_numpy(), [column for column in features if column.startswith("Cells_")]] = np.nan
     question = matching_question({**MATCH, "batch": None}, wells, ["m0", "m1", "m2", "dmso"], False)
     found = match_contestants(wells, features, BASELINES, question, junk=["m2"])
     whole = found.scores[found.scores["metric"] == "accuracy"].set_index("contestant")
