@@ -29,7 +29,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
-TELLING = 4  # clusters with mistakes that tell how alike their wells are
+TELLING = 3  # clusters with mistakes that tell how alike their wells are
 
 
 class Contest(NamedTuple):
@@ -260,7 +260,7 @@ def fraction_interval(
     The effective number is that of a plain proportion with the variance of the draws, less where these come from few
     units, and at best that of wells which are all independent (second of ``most``). Mistakes within one unit, or none,
     do not tell how alike the wells of a unit are: then it is the number of units at most (first of ``most``). From
-    there it rises to its own with the second, third and fourth of the ``n_mistaken`` units that hold a mistake.
+    there it rises to its own with the second and third of the ``n_mistaken`` units that hold a mistake.
 
     References
     ----------
