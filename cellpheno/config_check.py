@@ -62,12 +62,11 @@ def configuration_faults(config: DictConfig, among: DictConfig, where: str = "")
     several = among.get("configurations")
     for settings in several if isinstance(several, ListConfig) else []:
         for dotted, value in settings.items() if isinstance(settings, DictConfig) else []:
-            place, _, name = _text(dotted).rpartition(".")
+            place, _, name = str(dotted).rpartition(".")
             node = OmegaConf.select(among, place) or OmegaConf.select(config, place)
             if isinstance(node, DictConfig) and "_target_" in node:
-                faults += kind_faults(
-                    f"{where}configurations: {_text(dotted)}", value, resolve(str(node["_target_"])), name
-                )
+                target = resolve(str(node["_target_"]))
+                faults += kind_faults(f"{where}configurations: {dotted!s}", value, target, name)
     return faults
 
 
@@ -145,10 +144,6 @@ def _said(kind: Any) -> str:
         return "a list of " + " or ".join(_said(item) for item in _options((*typing.get_args(kind), Any)[0]))
     named = {dict: "a mapping {name: value}", Mapping: "a mapping {name: value}", Callable: "an option of its group"}
     return named.get(origin, "") or str(getattr(kind, "__name__", kind))
-
-
-def _text(key: Any) -> str:
-    return str(key)
 
 
 def _typed(value: Any) -> str:

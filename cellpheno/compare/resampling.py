@@ -246,10 +246,11 @@ def _errors_to_tell(resamples: Resamples, confidence: float, power: float) -> fl
     return float(student.ppf((1 + confidence) / 2, resamples.degrees) + student.ppf(power, resamples.degrees))
 
 
-def units_mistaken(contest: Contest, logits: Floats, k: int | None) -> int:
-    """Count the units that hold a well of which something wrong is said: of class ``k``, or at all."""
-    wrong = mistaken(logits, contest.truth)
-    return len(np.unique(contest.unit[wrong.any(axis=1) if k is None else wrong[:, k]]))
+def units_mistaken(contest: Contest, logits: Floats) -> dict[int | None, int]:
+    """Count the units that hold a well of which something wrong is said: of each class, by its index; None: at all."""
+    wrong = mistaken(logits, contest.truth)  # (n, K)
+    found: dict[int | None, int] = {k: len(np.unique(contest.unit[own])) for k, own in enumerate(wrong.T)}
+    return {**found, None: len(np.unique(contest.unit[wrong.any(axis=1)]))}
 
 
 def fraction_interval(

@@ -95,7 +95,7 @@ def scores(
         over, mark = scored_classes(draws), _mark(contest, draws, contest.classes)
         for contestant, logits in contest.logits.items():
             result = score(logits, contest.truth, draws.weights, over)
-            wrong = {k: units_mistaken(contest, logits, k) for k in (None, *range(len(contest.classes)))}
+            wrong = units_mistaken(contest, logits)
             columns: list[tuple[str, int | None, Floats]]
             columns = [(metric, None, values) for metric, values in result.overall.items()]
             for metric, table in result.per_class.items():

@@ -63,7 +63,7 @@ def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
         drawn = [score(one, truth, draws.weights).overall for one in logits]
         swapped = swapped_gaps(contest, *logits, n_bootstrap, number, np.ones(len(NAMES), dtype=bool))
         for metric in METRICS:
-            wrong = [units_mistaken(contest, one, None) for one in logits]
+            wrong = [units_mistaken(contest, one)[None] for one in logits]
             bounds = [
                 _bounds(metric, None, one[metric], draws, n, 0.95)[:2] for one, n in zip(drawn, wrong, strict=True)
             ]

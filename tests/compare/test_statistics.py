@@ -197,7 +197,7 @@ def compound_contest(right, n_wells=6):
 def accuracy_bounds(contest, seed=0):
     draws = resample(contest, "compound", 300, seed)
     values = plain_score(contest.logits["mil"], contest.truth, draws.weights).overall["balanced_accuracy"]
-    wrong = units_mistaken(contest, contest.logits["mil"], None)
+    wrong = units_mistaken(contest, contest.logits["mil"])[None]
     return _bounds("balanced_accuracy", None, values, draws, wrong, 0.95)[:2]
 
 
