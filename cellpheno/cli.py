@@ -114,8 +114,8 @@ def _run(step: str, overrides: list[str], options: argparse.Namespace) -> int:
     for job, composed in zip(jobs, configs, strict=True):
         if len(jobs) > 1:
             print(f"--- {step} {' '.join(job)}", file=sys.stderr)
-        config.keep(step, composed)
-        outcome = config.bind(step, composed)()
+        with config.kept(step, composed):
+            outcome = config.bind(step, composed)()
         codes.append(outcome.exit_code)
         print(outcome.path)
     return max((int(code) for code in codes), key=SEVERITY.index)

@@ -4,13 +4,14 @@ A step is a function of ``cellpheno.stages``; the names of its parameters are it
 key with its default, and a step takes from it those that its signature names.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
 import itertools
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 import cellpheno.stages
 from cellpheno.components import build, resolve
 from cellpheno.config_check import configuration_faults, kind_faults, node_faults
-from cellpheno.errors import ConfigError
+from cellpheno.errors import ConfigError, InputError
 from cellpheno.overrides import Override, choices, group_fault, nearest, parse, quoted
 from cellpheno.plates.commit import commit_file
 
@@ -195,11 +196,28 @@ def bind(step: str, config: DictConfig) -> Callable[[], Any]:
     return functools.partial(function, **{k: _as_path(v, hints.get(k)) for k, v in made.items()})
 
 
-def keep(step: str, config: DictConfig) -> None:
-    """Write the configuration into the run's folder, where the step has one."""
-    if "output" in config:
-        with commit_file(Path(config.output) / "config" / f"{step}.yaml") as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+@contextlib.contextmanager
+def kept(step: str, config: DictConfig) -> Iterator[None]:
+    """Write the configuration into the run's folder, where the step has one; a refused step leaves what was there."""
+    if "output" not in config:
+        yield
+        return
+    file = Path(config.output) / "config" / f"{step}.yaml"
+    before = file.read_bytes() if file.is_file() else None
+    _write(file, to_yaml(config).encode())
+    try:
+        yield
+    except InputError:  # results that are there already were made with the earlier configuration
+        if before is None:
+            file.unlink(missing_ok=True)
+        else:
+            _write(file, before)
+        raise
+
+
+def _write(file: Path, content: bytes) -> None:
+    with commit_file(file) as temporary:
+        temporary.write_bytes(content)
 
 
 def to_yaml(config: DictConfig) -> str:
