@@ -1,17 +1,14 @@
 """Units over workers: skip what is done by its key, do the rest, commit each, go on after a bad one."""
 
 import logging
-import multiprocessing
-import os
-import signal
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -20,13 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cellpheno.batch.ledger import USABLE, commit_step, is_done, manifest, read_record
 from cellpheno.batch.locks import unit_lock
 from cellpheno.batch.timing import stopwatch, write_costs
+from cellpheno.batch.workers import end_workers, worker_pool
 from cellpheno.bounds import Range
 from cellpheno.errors import DamagedInput, InputError, Stopped
 from cellpheno.plates.commit import storage_is_lost
 
 log = logging.getLogger("cellpheno")
-
-THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Result(NamedTuple):
@@ -94,17 +90,18 @@ def run_jobs(
     limit = max(5, len(jobs) // 5) if max_failed is None else max_failed
     bugs: list[str] = []
     failed = 0
-    for job, entry in _each(step, pending, folder, root, workers):
-        if "cost" in entry:
-            write_costs(folder, step, {job.unit: entry["cost"]})
-        if entry["status"] not in USABLE:
-            failed += 1
-            bugs += [f"{job.unit}: {entry['messages'][-1]}"] if entry.get("bug") else []
-            log.warning("%s %s: %s: %s", step, job.unit, entry["status"], "; ".join(entry["messages"]))
-        if failed > limit:
-            raise Stopped(
-                f"{step}: {failed} of {len(jobs)} units failed, more than max_failed={limit}; see {folder}/ledger"
-            )
+    with closing(_each(step, pending, folder, root, workers)) as ended:
+        for job, entry in ended:
+            if "cost" in entry:
+                write_costs(folder, step, {job.unit: entry["cost"]})
+            if entry["status"] not in USABLE:
+                failed += 1
+                bugs += [f"{job.unit}: {entry['messages'][-1]}"] if entry.get("bug") else []
+                log.warning("%s %s: %s: %s", step, job.unit, entry["status"], "; ".join(entry["messages"]))
+            if failed > limit:
+                raise Stopped(
+                    f"{step}: {failed} of {len(jobs)} units failed, more than max_failed={limit}; see {folder}/ledger"
+                )
     entries = {job.unit: read_record(folder, job.unit).get(step, {}) for job in jobs}
     if pending:
         counts = Counter(entry.get("status", "failed") for entry in entries.values())
@@ -173,50 +170,23 @@ def _unexpected(step: str, job: Job, folder: Path, error: Exception) -> dict[str
 
 def _each(
     step: str, jobs: Sequence[Job], folder: Path, root: Path, workers: int
-) -> Iterator[tuple[Job, dict[str, Any]]]:
+) -> Generator[tuple[Job, dict[str, Any]]]:
     with _progress(step, len(jobs)) as advance:
+        if workers <= 1:
+            end_workers()
         if workers <= 1 or len(jobs) <= 1:
             for job in jobs:
                 yield job, do_job(step, job, folder, root)
                 advance()
             return
-        with _pool(min(workers, len(jobs))) as pool:
-            futures = {pool.submit(do_job, step, job, folder, root): job for job in jobs}
-            for future in as_completed(futures):
-                yield futures[future], _entry(future)
-                advance()
-
-
-def _entry(future: "Future[dict[str, Any]]") -> dict[str, Any]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise Stopped("a worker process died (out of memory?); try fewer workers: engine.workers=1") from error
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned workers, one thread each: a forked copy of a process that has used Zarr can hang."""
-    saved = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    try:
-        yield pool
-    except BaseException:
-        for process in multiprocessing.active_children():  # a fold takes minutes; what was committed stays
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+        try:
+            with worker_pool(min(workers, len(jobs))) as pool:
+                futures = {pool.submit(do_job, step, job, folder, root): job for job in jobs}
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+                    advance()
+        except BrokenProcessPool as error:
+            raise Stopped("a worker process died (out of memory?); try fewer workers: engine.workers=1") from error
 
 
 @contextmanager

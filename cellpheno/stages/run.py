@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cellpheno.batch.engine import Outcome
+from cellpheno.batch.workers import kept_workers
 from cellpheno.bounds import Listed
 from cellpheno.components import resolve
 from cellpheno.errors import ConfigError
@@ -40,13 +41,14 @@ def run(steps: Annotated[Sequence[str], Listed()], **settings: Any) -> Outcome:
     turns = [turn for name in steps for turn in _turns(name, settings)]
     _check(turns, settings)
     to_ask = {step for step, _ in turns} >= {"train", "compare"}
-    for step, own in turns:
-        if step == "train" and to_ask:  # before it the wells may not be there
-            _taken("cellpheno.stages.contest_check.check_wells", settings)
-            to_ask = False
-        outcomes.append(_call(step, own))
-        if outcomes[-1].bugs:
-            break  # what follows would rest on nothing
+    with kept_workers():
+        for step, own in turns:
+            if step == "train" and to_ask:  # before it the wells may not be there
+                _taken("cellpheno.stages.contest_check.check_wells", settings)
+                to_ask = False
+            outcomes.append(_call(step, own))
+            if outcomes[-1].bugs:
+                break  # what follows would rest on nothing
     if not outcomes:
         raise ConfigError("steps=[] leaves nothing to do; give for example steps=[segment,measure]")
     left_out = tuple(dict.fromkeys(line for outcome in outcomes for line in outcome.left_out))
