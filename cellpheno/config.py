@@ -86,6 +86,8 @@ def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> Dict
     searchpath = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     groups = config_groups(config_dir)
     unknown = [fault for o in typed if (fault := group_fault(o, groups))]
+    several = _groups_of_several()
+    typed = [o._replace(value="[]") if o.key in several and o.value == "null" else o for o in typed]
     left_out = [o.key for o in typed if o.key in groups and o.value == "null"]  # Hydra itself cannot choose null
     picked = [o for o in typed if o.key.split("@")[0] in groups and not group_fault(o, groups)]
     chosen = [f"~{o.key}" if o.key in left_out else str(o) for o in picked]
@@ -93,6 +95,15 @@ def _whole(step: str, overrides: Sequence[str], config_dir: Path | None) -> Dict
     _raise([*unknown, *_key_faults(step, typed, base, groups)])
     settings = [str(_as_text(step, o, base)) for o in typed if o.key.split("@")[0] not in groups]
     return _compose(step, [*searchpath, *chosen, *settings], left_out)
+
+
+@functools.cache
+def _groups_of_several() -> frozenset[str]:
+    """Groups of which several options are chosen, such as split."""
+    entries = [entry for entry in OmegaConf.load(CONF / "run.yaml").defaults if isinstance(entry, DictConfig)]
+    return frozenset(
+        str(group) for entry in entries for group, options in entry.items() if isinstance(options, ListConfig)
+    )
 
 
 def _own_keys(step: str, whole: DictConfig) -> DictConfig:
@@ -210,6 +221,9 @@ def kept(step: str, config: DictConfig) -> Iterator[None]:
     except InputError:  # results that are there already were made with the earlier configuration
         if before is None:
             file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what else stands there stays
+                file.parent.rmdir()
+                file.parent.parent.rmdir()
         else:
             _write(file, before)
         raise

@@ -40,7 +40,8 @@ def kind_faults(key: str, value: Any, target: Callable[..., Any], name: str) -> 
         text = {str, Path} & set(kinds) and not isinstance(plain, dict | list)
         what = "; YAML read it as a number, put it in quotes" if text else ""
         what = f"; write {key}=[{plain}]" if isinstance(plain, str) and names.startswith("a list") else what
-        came = "null" if plain is None else f"{plain!r} is {type(plain).__name__}"
+        chosen = any(typing.get_origin(kind) is typing.Literal for kind in kinds)
+        came = "null" if plain is None else f"{plain!r}" if chosen else f"{plain!r} is {type(plain).__name__}"
         return [f"{key}={came}: wanted {names}{what}"]
     bounds = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range | Listed)]
     return [f"{key}={_typed(plain)}: wanted {wanted}" for bound in bounds if (wanted := bound.wanted(plain))]
@@ -127,6 +128,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in _PLAIN_KINDS:
         return type(value) in {float: (float, int), Path: (str, Path)}.get(kind, (kind,))
     origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
     if origin in (list, Sequence):
         item = (*typing.get_args(kind), Any)[0]
         return isinstance(value, list | tuple) and all(any(_fits(v, k) for k in _options(item)) for v in value)
@@ -140,6 +143,8 @@ def _said(kind: Any) -> str:
     if kind is types.NoneType:
         return "nothing (null)"
     origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return " or ".join(dict.fromkeys(map(str, typing.get_args(kind))))
     if origin in (list, Sequence):
         return "a list of " + " or ".join(_said(item) for item in _options((*typing.get_args(kind), Any)[0]))
     named = {dict: "a mapping {name: value}", Mapping: "a mapping {name: value}", Callable: "an option of its group"}

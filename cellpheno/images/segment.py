@@ -4,13 +4,14 @@ A segmentation is called as ``f(image, channels, metadata)`` and returns ``{name
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import filters, segmentation
 
+from cellpheno.bounds import Range
 from cellpheno.images.propagate import propagate
 
 Threshold = Literal["otsu", "li", "triangle"]
@@ -29,22 +30,22 @@ def threshold_propagation(
     *,
     nuclei: str = "DNA",
     cells: str | None = None,
-    smoothing: float = 1.5,
+    smoothing: Annotated[float, Range(0)] = 1.5,
     threshold: Threshold = "otsu",
-    threshold_factor: float = 1.0,
-    threshold_window: int | None = None,
-    min_threshold: float = 0.0,
-    min_contrast: float = 4.5,
+    threshold_factor: Annotated[float, Range(0, open_low=True)] = 1.0,
+    threshold_window: Annotated[int | None, Range(1)] = None,
+    min_threshold: Annotated[float, Range(0)] = 0.0,
+    min_contrast: Annotated[float, Range(0)] = 4.5,
     split: Literal["distance", "intensity"] | None = "distance",
-    split_distance: float = 10.0,
-    min_diameter: float = 12.0,
-    max_diameter: float = 100.0,
+    split_distance: Annotated[float, Range(0)] = 10.0,
+    min_diameter: Annotated[float, Range(0, open_low=True)] = 12.0,
+    max_diameter: Annotated[float, Range(0, open_low=True)] = 100.0,
     drop_border: Literal["nuclei", "cells"] | None = "nuclei",
-    cell_smoothing: float = 1.5,
+    cell_smoothing: Annotated[float, Range(0)] = 1.5,
     cell_threshold: Threshold = "li",
-    cell_threshold_factor: float = 1.0,
-    regularization: float = 0.05,
-    cell_distance: float = 15.0,
+    cell_threshold_factor: Annotated[float, Range(0, open_low=True)] = 1.0,
+    regularization: Annotated[float, Range(0)] = 0.05,
+    cell_distance: Annotated[float, Range(0)] = 15.0,
 ) -> dict[str, NDArray[np.int32]]:
     """Find nuclei in one channel and grow a cell from each, in another channel or by a fixed distance.
 

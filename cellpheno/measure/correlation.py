@@ -1,10 +1,11 @@
 """How alike two channels are within each object: CellProfiler's MeasureColocalization without Costes."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 from cellpheno.measure.ranks import dense_ranks
@@ -40,7 +41,7 @@ def correlation(
     image2: NDArray[Any],
     channel1: str,
     channel2: str,
-    threshold: float = 15.0,
+    threshold: Annotated[float, Range(0, 100, open_high=True)] = 15.0,
     reference: Literal["cellprofiler", "cp_measure"] = "cellprofiler",
 ) -> dict[str, NDArray[np.float64]]:
     """Correlation, overlap, Manders' and rank-weighted coefficients of two channels, as CellProfiler 4.2 has them.

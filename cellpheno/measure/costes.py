@@ -1,10 +1,11 @@
 """Costes' coefficients: Manders' above a threshold that the two channels set each other."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.correlation import check_reference, grey_levels, lowest_level
 from cellpheno.measure.costes_threshold import image_threshold, object_thresholds
 from cellpheno.measure.kernel import kernel
@@ -17,7 +18,7 @@ def costes(
     image2: NDArray[Any],
     channel1: str,
     channel2: str,
-    steps: int = 65535,
+    steps: Annotated[int, Range(2, 2**24)] = 65535,
     reference: Literal["cellprofiler", "cp_measure"] = "cellprofiler",
 ) -> dict[str, NDArray[np.float64]]:
     """Manders' coefficients above Costes' automatic threshold, found by CellProfiler 4.2's "Faster" bisection.

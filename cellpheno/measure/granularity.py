@@ -2,11 +2,12 @@
 
 import weakref
 from math import ceil, isqrt
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 from cellpheno.measure.opening_tree import OpeningTree, opening_tree
@@ -18,10 +19,10 @@ def granularity(
     objects: Objects,
     image: NDArray[Any],
     channel: str,
-    subsample: float = 0.25,
-    background_subsample: float = 0.25,
-    background_radius: int = 10,
-    spectrum: int = 16,
+    subsample: Annotated[float, Range(0, 1, open_low=True)] = 0.25,
+    background_subsample: Annotated[float, Range(0, 1, open_low=True)] = 0.25,
+    background_radius: Annotated[int, Range(0)] = 10,
+    spectrum: Annotated[int, Range(1, 255)] = 16,
     reference: Literal["cellprofiler", "cp_measure"] = "cellprofiler",
 ) -> dict[str, NDArray[np.float64]]:
     """Size spectrum of the bright grains of each object, as CellProfiler 4.2 measures it.

@@ -1,11 +1,12 @@
 """Neighbours of objects: CellProfiler's MeasureObjectNeighbors."""
 
 from math import isqrt
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.area_shape import center
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, index_objects
@@ -14,7 +15,7 @@ _NAMES = {"adjacent": "Adjacent", "expanded": "Expanded"}  # distance: as it sta
 
 
 def neighbors(
-    objects: Objects, distance: Literal["adjacent", "expanded"] | int = "adjacent"
+    objects: Objects, distance: Annotated[Literal["adjacent", "expanded"] | int, Range(1)] = "adjacent"
 ) -> dict[str, NDArray[np.float64]]:
     """Neighbours of each object among the objects of its own kind, as CellProfiler 4.2 finds them.
 

@@ -1,10 +1,11 @@
 """Radial distribution of intensity in objects: CellProfiler's MeasureObjectIntensityDistribution."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.distance import edge_distance
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
@@ -18,9 +19,9 @@ def radial_distribution(
     objects: Objects,
     image: NDArray[Any],
     channel: str,
-    bins: int = 4,
+    bins: Annotated[int, Range(1, _NOWHERE // _WEDGES - 1)] = 4,
     scaled: bool = True,
-    maximum_radius: float = 100,
+    maximum_radius: Annotated[float, Range(0, open_low=True)] = 100,
     reference: Literal["cellprofiler", "cp_measure"] = "cellprofiler",
 ) -> dict[str, NDArray[np.float64]]:
     """Share and evenness of the intensity in rings round the centre of each object, as in CellProfiler 4.2.

@@ -1,11 +1,12 @@
 """Texture of objects in one channel: Haralick's features, CellProfiler's MeasureTexture."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 
@@ -28,7 +29,11 @@ DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # (y, x) of the neighbour, named
 
 
 def texture(
-    objects: Objects, image: NDArray[Any], channel: str, scales: Sequence[int] = (3,), levels: int = 256
+    objects: Objects,
+    image: NDArray[Any],
+    channel: str,
+    scales: Annotated[Sequence[int], Range(1)] = (3,),
+    levels: Annotated[int, Range(2, 256)] = 256,
 ) -> dict[str, NDArray[np.float64]]:
     """Haralick's 13 features in 4 directions, as CellProfiler 4.2 computes them.
 

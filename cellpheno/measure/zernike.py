@@ -2,12 +2,13 @@
 
 from functools import lru_cache
 from math import comb, factorial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.polynomial.chebyshev import poly2cheb
 from numpy.typing import NDArray
 
+from cellpheno.bounds import Range
 from cellpheno.measure.hull import enclosing_circles
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
@@ -15,7 +16,7 @@ from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_val
 _LANES = 4  # numbers that the processor adds at once
 
 
-def zernike(objects: Objects, degree: int = 9) -> dict[str, NDArray[np.float64]]:
+def zernike(objects: Objects, degree: Annotated[int, Range(0, 20)] = 9) -> dict[str, NDArray[np.float64]]:
     """Zernike moments of each object's shape, as CellProfiler 4.2 defines them.
 
     The unit disk is the smallest circle round the pixel centres, and only pixels in it count: of those that lie on the
@@ -61,7 +62,7 @@ def zernike(objects: Objects, degree: int = 9) -> dict[str, NDArray[np.float64]]
 
 
 def intensity_zernike(
-    objects: Objects, image: NDArray[Any], channel: str, degree: int = 9
+    objects: Objects, image: NDArray[Any], channel: str, degree: Annotated[int, Range(0, 20)] = 9
 ) -> dict[str, NDArray[np.float64]]:
     """Zernike moments of each object's intensity in one channel, as CellProfiler 4.2 defines them.
 

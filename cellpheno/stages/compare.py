@@ -22,7 +22,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.profiles.aggregate import COUNT
 from cellpheno.stages.contest_check import check_contest, check_wells, name_faults
-from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning
+from cellpheno.stages.networks import contest_networks, network_hashes, network_tuning, seen_messages
 from cellpheno.stages.predict_baselines import write_contest
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
@@ -176,6 +176,7 @@ def _compare(
     messages = [
         *lacking_messages(plan.usable, features, baselines),
         *_few_wells(plan, features, settings["wells_per_class"]),
+        *(line for name, folder in networks.items() for line in seen_messages(folder, plan.folds, name)),
     ]
     costs: dict[str, Cost] = {}
     contestants = timed(baselines, costs)

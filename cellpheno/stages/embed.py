@@ -25,6 +25,8 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.plates.plate import Plate, open_plate
 from cellpheno.stages.facts import as_lists, grey_limits
+from cellpheno.stages.run_folder import SEEN_BEFORE, write_csv
+from cellpheno.stages.start import seen_wells
 from cellpheno.stages.well_steps import do_wells, records_after
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
@@ -73,8 +75,8 @@ def embed(
     embedding : str
         Name of these features: letters, digits, - and _. Several stand side by side.
     start : Path, optional
-        Folder of a trained model whose encoder and normalisation are used in place of the chosen ones; it must not have
-        seen the wells of this run.
+        Folder of a trained model whose encoder and normalisation are used in place of the chosen ones; a run on these
+        features may not hold out wells which that model has seen.
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
@@ -93,6 +95,8 @@ def embed(
         Job(well, _key(input_hashes(record, seen.step), source, limits, threads), functools.partial(work, well))
         for well, record in records.items()
     ]
+    if start is not None and (taught := seen_wells(start)) is not None:  # for trainings on these features
+        write_csv(taught, opened.folder / "features" / embedding / SEEN_BEFORE)
     serial = functools.partial(engine, workers=1)  # the network has the cores that `threads` names
     return do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
 

@@ -12,7 +12,7 @@ from cellpheno.compare.tuning import COLUMNS
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
-from cellpheno.stages.run_folder import PREDICTIONS, TUNING, contestant_folder, fold_models
+from cellpheno.stages.run_folder import PREDICTIONS, SEEN_BEFORE, TUNING, contestant_folder, fold_models, read_csv
 
 HELD = ["split", "repeat", "fold", PLATE, WELL]
 
@@ -54,8 +54,21 @@ def _held_out(rows: pd.DataFrame) -> set[tuple[Any, ...]]:
 
 def network_hashes(folder: Path, folds: pd.DataFrame) -> list[Any]:
     """What the predictions of a network and its choices rest on."""
-    files = [path for model in fold_models(folder, folds).values() if (path := model / TUNING).is_file()]
+    models = fold_models(folder, folds).values()
+    files = [path for model in models for name in (TUNING, SEEN_BEFORE) if (path := model / name).is_file()]
     return [hash_file(path) for path in (folder / PREDICTIONS, *files)]
+
+
+def seen_messages(folder: Path, folds: pd.DataFrame, name: str) -> list[str]:
+    """Say that what a network started from had seen wells which its folds hold out, where that was allowed."""
+    held = folds.astype({"repeat": int, "fold": int})
+    wells: set[tuple[str, str]] = set()
+    for place, model in fold_models(folder, folds).items():
+        if (path := model / SEEN_BEFORE).is_file():
+            own = held[(held[["split", "repeat", "fold"]] == list(place)).all(axis=1)]
+            wells |= set(own.merge(read_csv(path))[[PLATE, WELL]].itertuples(index=False, name=None))
+    told = f"{name}: {len(wells)} of its held-out wells had been seen by the model from which it started"
+    return [f"{told}; its scores say too much"] if wells else []
 
 
 def network_tuning(folder: Path, folds: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def run(steps: Annotated[Sequence[str], Listed()], **settings: Any) -> Outcome:
     with kept_workers():
         for step, own in turns:
             if step == "train" and to_ask:  # before it the wells may not be there
-                _taken("cellpheno.stages.contest_check.check_wells", settings)
+                _check_wells(settings)
                 to_ask = False
             outcomes.append(_call(step, own))
             if outcomes[-1].bugs:
@@ -67,6 +67,14 @@ def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]
         _taken("cellpheno.stages.contest_check.check_contest", settings)
     if {"train", "compare"} <= names:
         _taken("cellpheno.stages.contest_check.check_names", settings)
+
+
+def _check_wells(settings: dict[str, Any]) -> None:
+    """Refuse before the first training what the wells, or what a later network starts from, do not allow."""
+    plan, _ = _taken("cellpheno.stages.contest_check.check_wells", settings)
+    for own in (settings, *(_of_contestant(settings, name) for name in settings.get("contestants") or {})):
+        before = _taken("cellpheno.stages.start.seen_before", {**own, "instances": own["instances"]()})
+        resolve("cellpheno.stages.start.check_seen")(before, plan.folds, own["no_leak"])
 
 
 def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -17,7 +17,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
 from cellpheno.stages.same_images import shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
-from cellpheno.training.checkpoint import CARD, read_card
+from cellpheno.training.checkpoint import CARD
 
 Splits = Annotated[Mapping[str, Callable[..., pd.DataFrame]], Listed()]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
@@ -110,15 +110,6 @@ def taken(output: Path, step: str, what: str) -> list[str]:
     if any((output / "ledger").glob(f"{step}-*.json")):
         return [f"output={output} holds models of {what}, which stand at the same places; give another output"]
     return []
-
-
-def seen_wells(model: Path) -> pd.DataFrame | None:
-    """Wells that taught a model or those that it started from; None where that is not known."""
-    started = read_card(model).get("training", {}).get("start") is not None
-    files = [model / name for name in (TRAINED_ON, *([SEEN_BEFORE] if started else []))]
-    if not all(path.is_file() for path in files):
-        return None
-    return pd.concat(map(read_csv, files), ignore_index=True)[[PLATE, WELL]].drop_duplicates()
 
 
 def model_files(folder: Path) -> list[Path]:

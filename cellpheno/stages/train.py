@@ -21,7 +21,8 @@ from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, plan_run, split_groups, taken, teaching, write_plan
-from cellpheno.stages.train_fold import check_network, check_start, load_start, train_fold
+from cellpheno.stages.start import check_seen, load_start, merged, seen_before
+from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, with_places
 from cellpheno.training.configurations import configured
@@ -159,8 +160,8 @@ def train(
     for settings in configurations:
         made = configured(components, settings)
         check_network(made["model"], made["encoder"], made["pooling"], plan.classes, len(channels), trained)
-    if start is not None:
-        check_start(start, plan.folds, no_leak)
+    before = seen_before(start, plates, kind)
+    check_seen(before, plan.folds, no_leak)
     start_hash = None if trained is None else str(trained.card["weights_sha256"])
     work = functools.partial(
         train_fold,
@@ -186,7 +187,7 @@ def train(
         training = fewer_wells(training, wells_per_class, choice, (training["n_instances"] > 0).to_numpy())
         training = training.sort_values([PLATE, WELL]).reset_index(drop=True)
         fold = functools.partial(work, group=groups[place.split], choice_seed=choice)
-        jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash))
+        jobs.append(_job(fold, training, fold_name(*place), output, seed, start_hash, merged([*before.values()])))
     write_plan(plan, output)
     own = {} if threads == 1 else {"workers": 1}  # folds of one thread go side by side, others share the cores
     # One damaged well stops many folds; how many is no reason to give up before it is known which one it is.
@@ -220,6 +221,7 @@ def _job(
     output: Path,
     seed: int,
     start_hash: str | None,
+    before: pd.DataFrame | None,
 ) -> Job:
     model_seed = derived_seed(seed, name)
     instances, group = work.keywords["instances"], work.keywords["group"]
@@ -234,4 +236,4 @@ def _job(
     key = make_key("train", settings=settings, inputs=inputs, seed=model_seed, start=start_hash)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
-    return Job(unit, key, functools.partial(work, training, **places, seed=model_seed))
+    return Job(unit, key, functools.partial(work, training, before=before, **places, seed=model_seed))

@@ -24,7 +24,8 @@ from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
-from cellpheno.stages.train_fold import check_network, check_start, load_start, write_taught
+from cellpheno.stages.start import check_seen, load_start, merged, seen_before, write_taught
+from cellpheno.stages.train_fold import check_network
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import Checkpoint, load_model
@@ -137,8 +138,8 @@ def train_cells(
     check_parts(model, encoder, pooling, data, names, len(found.channels), trained)
     start_hash = None if trained is None else str(trained.card["weights_sha256"])
     folds = repeated(assign_folds(cells, split, seed), members)
-    if start is not None:
-        check_start(start, folds, no_leak)
+    before = seen_before(start)
+    check_seen(before, folds, no_leak)
     write_cell_plan(cells, folds, output)
     limits = grey_limits(found.wells, normalization(), Cells())
     work = functools.partial(
@@ -154,7 +155,8 @@ def train_cells(
         threads=threads,
     )
     cells = cells.assign(input=input_hashes_of(cells))
-    jobs = [_job(work, cells, place, held, output, seed, start_hash) for place, held in each_fold(folds)]
+    told = (output, seed, start_hash, merged([*before.values()]))
+    jobs = [_job(work, cells, place, held, *told) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs)
     if outcome.left_out:  # a fold's table is not there, or of earlier models
@@ -213,6 +215,7 @@ def _job(
     output: Path,
     seed: int,
     start_hash: str | None,
+    before: pd.DataFrame | None,
 ) -> Job:
     name = fold_name(*place)
     keys = list(CELL_KEYS)
@@ -224,7 +227,7 @@ def _job(
     unit = "train_cells-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     places["table"] = _table(output, unit)
-    return Job(unit, key, functools.partial(work, training, tested, place, **places, seed=fold_seed))
+    return Job(unit, key, functools.partial(work, training, tested, place, before=before, **places, seed=fold_seed))
 
 
 def _table(output: Path, unit: str) -> Path:
@@ -246,6 +249,7 @@ def train_cell_fold(
     normalization: Component,
     limits: Mapping[str, Any],
     components: Mapping[str, Any],
+    before: pd.DataFrame | None,
     apart: str | None,
     validation: float,
     threads: int,
@@ -275,7 +279,7 @@ def train_cell_fold(
             threads=threads,
             **components,
         )
-        write_taught(training, components["start"], temporary)
+        write_taught(training, before, temporary)
     trained, card = load_model(folder)
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())

@@ -1,7 +1,6 @@
 """One fold of the wells: choose among configurations, then train; and what must fit before any fold."""
 
 import functools
-import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,17 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cellpheno.batch.engine import Result
-from cellpheno.compare.leaks import IMAGE
 from cellpheno.compare.splits import inner_split
-from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.compare.tuning import choose, inner_wells
 from cellpheno.errors import InputError
 from cellpheno.models.finetune import parameter_groups, start_from
 from cellpheno.models.mil import build_classifier
-from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.stages.facts import as_arrays
-from cellpheno.stages.run_folder import SEEN_BEFORE, TRAINED_ON, TUNING, model_files, seen_wells, write_csv
+from cellpheno.stages.run_folder import TUNING, model_files, write_csv
+from cellpheno.stages.start import write_taught
 from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.configurations import configured
 from cellpheno.training.fit import fit_fold
@@ -30,40 +27,6 @@ from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
 Component = Callable[..., Any]
-log = logging.getLogger("cellpheno")
-
-
-def load_start(start: Path | None) -> Checkpoint | None:
-    """Load the model from whose encoder a training starts, if there is one; what cannot be loaded is refused."""
-    try:
-        return None if start is None else load_model(start)
-    except ModuleNotFoundError as error:
-        raise InputError(str(error)) from error
-
-
-def check_start(start: Path, folds: pd.DataFrame, no_leak: Sequence[str]) -> None:
-    """Refuse a start that learned from wells which folds hold out: to it their pictures are not new.
-
-    Where ``no_leak`` allows the same picture on both sides of a fold, it is said and no more.
-
-    Raises
-    ------
-    InputError
-        Also where nothing tells which wells the model has seen.
-    """
-    held, seen = folds.loc[folds["fold"] != UNSCORED, [PLATE, WELL]].drop_duplicates(), seen_wells(start)
-    if seen is None:
-        told = f"start={start}: a {TRAINED_ON} is missing, so which wells the model has seen is not known"
-    elif (both := held.merge(seen, on=[PLATE, WELL])).empty:
-        return
-    else:
-        named = ", ".join(f"{plate} {well}" for plate, well in both[:5].itertuples(index=False))
-        named += ", ..." if len(both) > 5 else ""
-        told = f"start={start}: the model has learned from {len(both)} wells that this run holds out ({named})"
-    if IMAGE in no_leak:
-        rest = ",".join(name for name in no_leak if name != IMAGE)
-        raise InputError(f"{told}; start from a model of other wells, or allow it: no_leak=[{rest}]")
-    log.warning("%s; scores of such wells say too much", told)
 
 
 def check_network(
@@ -102,6 +65,7 @@ def train_fold(
     group: str | None,
     choice_seed: int,
     components: Mapping[str, Any],
+    before: pd.DataFrame | None,
     **settings: Any,
 ) -> Result:
     """Train the model of one fold; wells without cells teach nothing and are left out."""
@@ -116,18 +80,11 @@ def train_fold(
     with commit_folder(folder) as temporary:
         _fit(filled, temporary, chosen, resume=resume, labels=labels, **settings)
         write_csv(tried, temporary / TUNING)
-        write_taught(training, components["start"], temporary)
+        write_taught(training, before, temporary)
     resume.unlink(missing_ok=True)
     return Result(
         "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}
     )
-
-
-def write_taught(training: pd.DataFrame, start: Path | None, folder: Path) -> None:
-    """Write beside a model which wells taught it, and which ones the model had seen from which it started."""
-    write_csv(training[[PLATE, WELL]].drop_duplicates(), folder / TRAINED_ON)
-    if start is not None and (seen := seen_wells(start)) is not None:
-        write_csv(seen, folder / SEEN_BEFORE)
 
 
 def _scored_by_network(

@@ -20,8 +20,8 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import write_csv
+from cellpheno.stages.start import check_seen, load_start, seen_before
 from cellpheno.stages.train_cells import check_parts
-from cellpheno.stages.train_fold import load_start
 from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.studies.simulated_cells import simulate_cells
@@ -149,6 +149,8 @@ def transfer_curve(
     here = functools.partial(engine, "transfer_curve", folder=output, root=output)
     new = labelled_cells([target], annotations, label, classes)
     names = class_names(new.cells, classes)
+    held = _held_out(new.cells, held_out, seed, apart)
+    check_seen(seen_before(start), held, None)
     if start is None and source is not None:
         start = output / "models" / "source"
         known = labelled_cells([source], None, label, None)
@@ -171,7 +173,6 @@ def transfer_curve(
             return trained
     start_hash = _check_arms(compared, {**parts, "classes": names, "n_channels": len(new.channels)}, start)
     units = [Unit(n, r, arm) for n in examples for r in range(resamples) for arm in compared]
-    held = _held_out(new.cells, held_out, seed, apart)
     work = functools.partial(
         do_unit,
         pool=new.cells.drop(index=held.index),

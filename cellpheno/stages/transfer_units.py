@@ -16,7 +16,7 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.facts import as_lists
 from cellpheno.stages.labelled_cells import key_rows
 from cellpheno.stages.run_folder import write_csv
-from cellpheno.stages.train_fold import write_taught
+from cellpheno.stages.start import write_taught
 from cellpheno.studies.transfer import Unit, draw_examples, train_unit
 from cellpheno.training.fit import fit_fold
 

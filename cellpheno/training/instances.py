@@ -109,6 +109,11 @@ class Embedded(Cells):
         """Features of a well."""
         return plate.folder / "features" / self.name / f"{well}.zarr"
 
+    def learned(self, plate: Plate) -> bool:
+        """Whether a model that learned from wells made them, not an encoder that came with its weights."""
+        features = sorted((plate.folder / "features" / self.name).glob("*.zarr"))
+        return any(read_attributes(path).get("start") is not None for path in features)
+
     def optics(self, plate: Plate) -> Optics:
         """Names of the features; they have no pixel size.
 

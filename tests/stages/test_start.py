@@ -5,9 +5,8 @@ import pytest
 
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.stages import train_fold
-from cellpheno.stages.run_folder import seen_wells
-from cellpheno.stages.train_fold import check_start
+from cellpheno.stages import start as start_module
+from cellpheno.stages.start import check_seen, seen_before, seen_wells
 from cellpheno.training.checkpoint import load_model
 
 MODEL = "runs/small/models/by_well/repeat0_fold0"
@@ -22,7 +21,7 @@ def test_a_start_that_has_seen_held_out_wells_is_refused_unless_asked(
     finished_screen, fresh_copy, capsys, caplog, monkeypatch
 ):
     screen, loaded = fresh_copy(finished_screen), []
-    monkeypatch.setattr(train_fold, "load_model", lambda folder: loaded.append(folder) or load_model(folder))
+    monkeypatch.setattr(start_module, "load_model", lambda folder: loaded.append(folder) or load_model(folder))
     assert screen.run(*TUNE) == 2
     told = capsys.readouterr().err
     seen = wells_of(screen.folder / MODEL / "trained_on.csv")
@@ -44,9 +43,28 @@ def test_a_start_from_other_wells_is_taken_and_one_that_does_not_tell_is_not(fin
     model = fresh_copy(finished_screen).folder / MODEL
     folds = pd.DataFrame({PLATE: "SIM1", WELL: sorted(seen_wells(model)[WELL]), "fold": 0})
     with pytest.raises(InputError, match=r"from 4 wells .* no_leak=\[compound\]"):
-        check_start(model, folds, ["image", "compound"])
-    check_start(model, folds.assign(fold=-1), ["image"])  # held out in no fold, so in no score
-    check_start(model, folds.assign(**{PLATE: "SIM2"}), ["image"])
+        check_seen(seen_before(model), folds, ["image", "compound"])
+    check_seen(seen_before(model), folds.assign(fold=-1), ["image"])  # held out in no fold, so in no score
+    check_seen(seen_before(model), folds.assign(**{PLATE: "SIM2"}), ["image"])
     (model / "trained_on.csv").unlink()
     with pytest.raises(InputError, match="which wells the model has seen is not known"):
-        check_start(model, folds, ["image"])
+        check_seen(seen_before(model), folds, ["image"])
+
+
+def test_features_of_a_model_remember_the_wells_that_taught_it(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    assert screen("embed", "plate=SIM1.zarr", "embedding=tuned", f"start={MODEL}") == 0
+    ask = ["steps=[train,predict,compare]", "output=runs/tuned", "embedding=tuned", "contestants=[linear_probe]"]
+    ask += ["contestants.linear_probe.configurations=[{}]", "baselines=[position]", "reference=position"]
+    assert screen.run(*ask) == 2
+    told = capsys.readouterr().err
+    assert not (screen.folder / "runs/tuned").exists()  # the run's own network is not trained before
+    assert "features 'tuned' of SIM1: the model has learned from 4 wells that this run holds out (SIM1 " in told
+    assert screen.run(*ask, "no_leak=[]") == 0
+    messages = pd.read_csv(screen.folder / "runs/tuned/messages.csv")["message"].tolist()
+    assert any(
+        "linear_probe: 4 of its held-out wells had been seen by the model from which it started" in m for m in messages
+    )
+    (screen.folder / "SIM1/features/tuned/seen_before.csv").unlink()
+    assert screen.run(*ask) == 2
+    assert "which wells the model has seen is not known" in capsys.readouterr().err

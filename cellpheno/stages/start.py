@@ -1,0 +1,98 @@
+"""What a training starts from, a model or the features that one made, and the wells which that model had seen."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellpheno.compare.leaks import IMAGE
+from cellpheno.compare.strict_splits import UNSCORED
+from cellpheno.errors import InputError
+from cellpheno.names import PLATE, WELL
+from cellpheno.plates.plate import open_plate
+from cellpheno.stages.run_folder import SEEN_BEFORE, TRAINED_ON, read_csv, write_csv
+from cellpheno.training.checkpoint import Checkpoint, load_model, read_card
+from cellpheno.training.instances import Embedded, Instances
+
+Seen = Mapping[str, pd.DataFrame | None]  # wells that each source had seen; None where that is not known
+
+log = logging.getLogger("cellpheno")
+
+
+def load_start(start: Path | None) -> Checkpoint | None:
+    """Load the model from whose encoder a training starts, if there is one; what cannot be loaded is refused."""
+    try:
+        return None if start is None else load_model(start)
+    except ModuleNotFoundError as error:
+        raise InputError(str(error)) from error
+
+
+def seen_before(start: Path | None, plates: Sequence[Path] = (), instances: Instances | None = None) -> Seen:
+    """Wells that taught what a training starts from: the model ``start``, and what made its features."""
+    found = {} if start is None else {f"start={start}": seen_wells(start)}
+    if isinstance(instances, Embedded):
+        for plate in filter(instances.learned, map(open_plate, plates)):
+            file = plate.folder / "features" / instances.name / SEEN_BEFORE
+            found[f"features {instances.name!r} of {plate.name}"] = read_csv(file) if file.is_file() else None
+    return found
+
+
+def check_seen(before: Seen, held: pd.DataFrame, no_leak: Sequence[str] | None) -> None:
+    """Refuse to start from what learned from wells that are held out: to it their pictures are not new.
+
+    Where ``no_leak`` allows the same picture on both sides of a fold, it is said and no more.
+
+    Parameters
+    ----------
+    before : mapping of str to DataFrame
+        As `seen_before` gives it.
+    held : DataFrame
+        Wells; where it has a column ``fold``, those held out in some fold count.
+    no_leak : sequence of str, optional
+        None: a step that has no such key, so that nothing of it can be allowed.
+
+    Raises
+    ------
+    InputError
+        Also where nothing tells which wells were seen.
+    """
+    if "fold" in held:
+        held = held[held["fold"] != UNSCORED]
+    held = held[[PLATE, WELL]].drop_duplicates()
+    faults = []
+    for source, seen in before.items():
+        if seen is None:
+            faults.append(
+                f"{source}: which wells the model has seen is not known ({TRAINED_ON} or {SEEN_BEFORE} is missing)"
+            )
+        elif not (both := held.merge(seen, on=[PLATE, WELL])).empty:
+            named = ", ".join(f"{plate} {well}" for plate, well in both[:5].itertuples(index=False))
+            named += ", ..." if len(both) > 5 else ""
+            faults.append(f"{source}: the model has learned from {len(both)} wells that this run holds out ({named})")
+    if faults and (no_leak is None or IMAGE in no_leak):
+        rest = ",".join(name for name in no_leak or () if name != IMAGE)
+        allow = "" if no_leak is None else f", or allow it: no_leak=[{rest}]"
+        raise InputError(*faults[:-1], f"{faults[-1]}; start from a model of other wells{allow}")
+    for told in faults:
+        log.warning("%s; scores of such wells say too much", told)
+
+
+def seen_wells(model: Path) -> pd.DataFrame | None:
+    """Wells that taught a model or those that it started from; None where that is not known."""
+    started = read_card(model).get("training", {}).get("start") is not None
+    files = [model / TRAINED_ON, *([model / SEEN_BEFORE] if started or (model / SEEN_BEFORE).is_file() else [])]
+    return merged([read_csv(path) if path.is_file() else None for path in files])
+
+
+def merged(tables: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """All wells of some tables, each once; None where one of them is not known."""
+    known = [table[[PLATE, WELL]] for table in tables if table is not None]
+    return pd.concat(known, ignore_index=True).drop_duplicates() if known and len(known) == len(tables) else None
+
+
+def write_taught(training: pd.DataFrame, before: pd.DataFrame | None, folder: Path) -> None:
+    """Write beside a model which wells taught it, and which ones had been seen by what it started from."""
+    write_csv(training[[PLATE, WELL]].drop_duplicates(), folder / TRAINED_ON)
+    if before is not None:
+        write_csv(before, folder / SEEN_BEFORE)
