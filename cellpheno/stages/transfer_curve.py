@@ -113,7 +113,7 @@ def transfer_curve(
     train_steps : int
         Batches of each training, whatever the number of examples.
     held_out : float
-        Fraction of the target's wells on which all are scored.
+        Fraction of the target's wells on which all are scored, to the nearest of 1/2, 1/3, 1/4 and so on.
     apart : str, optional
         Column, such as Metadata_track, whose values are held out whole, in place of wells.
     annotations : Path, optional
