@@ -21,7 +21,7 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.profiles.aggregate import COUNT
 
 
-class Contest(NamedTuple):
+class Answers(NamedTuple):
     """What the baselines said, and how each came to its configuration."""
 
     predictions: pd.DataFrame  # the prediction table
@@ -54,7 +54,7 @@ def contest(
     groups: Mapping[str, str | None] | None = None,
     wells_per_class: int | None = None,
     explain: bool = False,
-) -> Contest:
+) -> Answers:
     """Fit every baseline in every fold, each with the configuration that is best on training wells set aside.
 
     Parameters
@@ -83,7 +83,7 @@ def contest(
 
     Returns
     -------
-    Contest
+    Answers
         ``predictions`` (out of fold of the labelled wells, and the folds' mean of the new ones), ``tuning`` and
         ``features``.
 
@@ -120,7 +120,7 @@ def contest(
                 mean = np.mean(of_new, axis=0)
                 parts.append(prediction_rows(new, mean, classes, role=NEW, split=str(split), **about))
     tuned = pd.concat(tried, ignore_index=True)[COLUMNS]
-    return Contest(pd.concat(parts, ignore_index=True), tuned, importance_table(shown))
+    return Answers(pd.concat(parts, ignore_index=True), tuned, importance_table(shown))
 
 
 def _joined(wells: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from cellpheno.stages.run_folder import (
     PREDICTIONS,
     Plan,
     Splits,
+    plan_run,
     split_groups,
     teaching,
     write_csv,
@@ -122,10 +123,8 @@ def compare(
         Of folds and resamples.
     """
     check_contest(baselines, aggregation, tuning, dose, label_separator)
-    plan, asked = check_wells(
-        plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound, unit, dose,
-        dose_by, match,
-    )  # fmt: skip
+    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
+    asked = check_wells(plan, unit, dose, dose_by, match)
     networks = contest_networks(output, contestant, contestants, plan.folds)
     if faults := name_faults(networks, baselines, reference):
         raise InputError(*faults)

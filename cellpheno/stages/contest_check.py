@@ -1,7 +1,6 @@
 """What can be wrong with a contest, said before hours of fitting: its settings, its names, the columns of its wells."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cellpheno.compare.assay import doses
@@ -10,9 +9,8 @@ from cellpheno.compare.tuning import check_grids
 from cellpheno.errors import InputError
 from cellpheno.profiles.aggregate import STATISTICS
 from cellpheno.profiles.elsewhere import check_profiles
-from cellpheno.stages.run_folder import Plan, Splits, plan_run
+from cellpheno.stages.run_folder import Plan
 from cellpheno.stages.well_features import Baselines, elsewhere
-from cellpheno.stages.wells import Classes
 
 
 def check_contest(
@@ -53,32 +51,23 @@ def check_names(baselines: Baselines, contestants: Mapping[str, Any], contestant
 
 
 def check_wells(
-    plates: Sequence[Path],
-    label: str,
-    classes: Classes,
-    split: Splits,
-    seed: int,
-    train_on_partial: bool,
-    label_separator: str | None,
-    junk: Sequence[str],
-    no_leak: Sequence[str],
-    compound: str | None,
-    unit: str,
-    dose: str | None,
-    dose_by: str | None,
-    match: Mapping[str, Any] | None,
-) -> tuple[Plan, Question | None]:
+    plan: Plan, unit: str, dose: str | None, dose_by: str | None, match: Mapping[str, Any] | None
+) -> Question | None:
     """Refuse columns that the scores need and the wells lack; `run` asks before hours of training.
+
+    Returns
+    -------
+    Question, optional
+        What ``match`` asks.
 
     Raises
     ------
     InputError
-        As `plan_run` and `matching_question`, or where there is no such column or dose.
+        As `matching_question`, or where there is no such column or dose.
     """
-    plan = plan_run(plates, label, classes, split, seed, train_on_partial, label_separator, junk, no_leak, compound)
     if faults := _column_faults(plan, unit, dose, dose_by):
         raise InputError(*faults)
-    return plan, None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
+    return None if match is None else matching_question(match, plan.usable, plan.classes, plan.multilabel)
 
 
 def name_faults(networks: Iterable[str], baselines: Baselines, reference: str) -> list[str]:

@@ -13,7 +13,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.bounds import Listed
-from cellpheno.compare.contest import Contest, contest
+from cellpheno.compare.contest import Answers, contest
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.components import build, describe
 from cellpheno.errors import InputError
@@ -149,7 +149,7 @@ def _predict(kept: Kept, new: pd.DataFrame, models: Path, output: Path) -> Resul
     return Result("warned" if messages else "done", files, messages)
 
 
-def _fit(kept: Kept, wells: pd.DataFrame, features: pd.DataFrame) -> Contest:
+def _fit(kept: Kept, wells: pd.DataFrame, features: pd.DataFrame) -> Answers:
     card = kept.card
     return contest(
         wells, features, kept.folds, kept.baselines, card["classes"], card["seed"],

@@ -71,7 +71,8 @@ def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]
 
 def _check_wells(settings: dict[str, Any]) -> None:
     """Refuse before the first training what the wells, or what a later network starts from, do not allow."""
-    plan, _ = _taken("cellpheno.stages.contest_check.check_wells", settings)
+    plan = _taken("cellpheno.stages.run_folder.plan_run", settings)
+    _taken("cellpheno.stages.contest_check.check_wells", {**settings, "plan": plan})
     for own in (settings, *(_of_contestant(settings, name) for name in settings.get("contestants") or {})):
         before = _taken("cellpheno.stages.start.seen_before", {**own, "instances": own["instances"]()})
         resolve("cellpheno.stages.start.check_seen")(before, plan.folds, own["no_leak"])

@@ -46,7 +46,7 @@ def plan_run(
     split: Splits,
     seed: int,
     train_on_partial: bool,
-    separator: str | None = None,
+    label_separator: str | None = None,
     junk: Sequence[str] = (),
     no_leak: Sequence[str] = (),
     compound: str | None = None,
@@ -61,8 +61,8 @@ def plan_run(
         As `well_table` and `assign_folds`, or where something of ``no_leak`` is on both sides of a fold, or the
         plate map has no column ``compound``.
     """
-    multilabel = separator is not None
-    wells = well_table(plates, label, classes, separator)
+    multilabel = label_separator is not None
+    wells = well_table(plates, label, classes, label_separator)
     names = class_names(wells, classes, multilabel)
     _check_junk(junk, names, multilabel)
     able = usable(wells)
