@@ -250,7 +250,7 @@ def config_groups(config_dir: Path | None = None) -> dict[str, tuple[str, ...]]:
     found: dict[str, set[str]] = {}
     for root in [CONF, *([Path(config_dir)] if config_dir else [])]:
         for path in root.rglob("*.yaml"):
-            if path.parent != root:
+            if path.parent != root and not path.stem.startswith("_"):  # else a part of options, no option itself
                 found.setdefault(path.parent.relative_to(root).as_posix(), set()).add(path.stem)
     return {group: tuple(sorted(options)) for group, options in sorted(found.items())}
 

@@ -50,10 +50,20 @@ SUPPLIED = {
 }
 
 
-@functools.cache  # composing takes a second, and nothing below changes what it gives
 def compose(group, option):
-    value = f"[{option}]" if group in MANY else option
-    return load_config("run", f"{group}={value}", *NEEDED, *EXTRA.get((group, option), []))
+    return compose_row(0 if group in MANY else [o for g, o in OPTIONS if g == group].index(option))
+
+
+@functools.cache  # composing takes a second, and nothing below changes what it gives
+def compose_row(k):
+    """The k-th option of each group at once, or its last one; of several that may be chosen all."""
+    chosen, extra = [], []
+    for group in dict.fromkeys(g for g, _ in OPTIONS):
+        options = [o for g, o in OPTIONS if g == group]
+        own = options if group in MANY else [options[min(k, len(options) - 1)]]
+        chosen.append(f"{group}=[{','.join(own)}]" if group in MANY else f"{group}={own[0]}")
+        extra += [setting for option in own for setting in EXTRA.get((group, option), [])]
+    return load_config("run", *chosen, *NEEDED, *extra)
 
 
 def targets(node):
@@ -68,7 +78,10 @@ def targets(node):
 def test_every_yaml_file_is_an_option_of_a_group_or_a_step():
     files = {path.relative_to(CONF).as_posix() for path in Path(CONF).rglob("*.yaml")}
     options = {f"{group}/{option}.yaml" for group, options in config_groups().items() for option in options}
-    assert files == options | {f"{step}.yaml" for step in STEPS}
+    parts = {name for name in files if Path(name).name.startswith("_")}  # of options, each of which is used
+    assert files - parts == options | {f"{step}.yaml" for step in STEPS}
+    texts = [(Path(CONF) / name).read_text() for name in options]
+    assert all(any(f"- {Path(part).stem}@" in text for text in texts) for part in parts)
     assert len(OPTIONS) >= 30
 
 
