@@ -102,7 +102,7 @@ def _command(step: str, arguments: list[str]) -> int:
 
 
 def _run(step: str, overrides: list[str], options: argparse.Namespace) -> int:
-    from cellpheno import config
+    from cellpheno import config, steps
 
     jobs = config.sweep(overrides) if options.multirun else [tuple(overrides)]
     if options.cfg:
@@ -114,8 +114,8 @@ def _run(step: str, overrides: list[str], options: argparse.Namespace) -> int:
     for job, composed in zip(jobs, configs, strict=True):
         if len(jobs) > 1:
             print(f"--- {step} {' '.join(job)}", file=sys.stderr)
-        with config.kept(step, composed):
-            outcome = config.bind(step, composed)()
+        with steps.kept(step, composed):
+            outcome = steps.bind(step, composed)()
         codes.append(outcome.exit_code)
         print(outcome.path)
     return max((int(code) for code in codes), key=SEVERITY.index)
@@ -131,15 +131,15 @@ def _init(arguments: list[str], init: object) -> int:
 
 def step_help(step: str, config_dir: Path | None = None) -> str:
     """What a step does, its keys with defaults and meaning, its groups with their options."""
-    from cellpheno import config
+    from cellpheno import config, steps
 
-    function = config.step_function(step)
+    function = steps.step_function(step)
     composed = config.compose_step(step, config_dir=config_dir)
     groups = config.config_groups(config_dir)
     referred = {k: text for k, text in config.referred_keys(step, config_dir).items() if k not in groups}
     meaning = _parameter_docs(function.__doc__ or "")
     for chosen in STEPS[1:] if step == "run" else []:
-        meaning = {**_parameter_docs(config.step_function(chosen).__doc__ or ""), **meaning}
+        meaning = {**_parameter_docs(steps.step_function(chosen).__doc__ or ""), **meaning}
     meaning = referred | meaning
     whole = config.compose_step("run", config_dir=config_dir)
     lines = [f"cellpheno {step} [key=value ...]", "", first_line(step), "", "Keys (default):"]

@@ -4,14 +4,13 @@ A step is a function of ``cellpheno.stages``; the names of its parameters are it
 key with its default, and a step takes from it those that its signature names.
 """
 
-import contextlib
 import functools
 import importlib
 import inspect
 import itertools
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import cellpheno.stages
-from cellpheno.components import build, resolve
+from cellpheno.components import resolve
 from cellpheno.config_check import configuration_faults, kind_faults, node_faults
-from cellpheno.errors import ConfigError, InputError
+from cellpheno.errors import ConfigError
 from cellpheno.overrides import Override, choices, group_fault, nearest, parse, quoted
-from cellpheno.plates.commit import commit_file
+from cellpheno.steps import parameters, step_function
 
 CONF = Path(importlib.import_module("cellpheno.conf").__path__[0])
 
@@ -182,58 +181,6 @@ def _swept(override: Override) -> tuple[str, ...]:
     return tuple(choices(override))
 
 
-def step_function(step: str) -> Callable[..., Any]:
-    """The function behind a step."""
-    return resolve(f"cellpheno.stages.{step}.{step}")
-
-
-def parameters(step: str) -> Mapping[str, inspect.Parameter] | None:
-    """Parameters of a step by name; None for a step that takes every key (``run``)."""
-    found = inspect.signature(step_function(step)).parameters
-    return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else found
-
-
-def bind(step: str, config: DictConfig) -> Callable[[], Any]:
-    """Make a checked configuration's components and bind them to the step's function."""
-    function = step_function(step)
-    steps = [step] if parameters(step) is not None else config.steps
-    hints = {name: hint for one in steps for name, hint in typing.get_type_hints(step_function(one)).items()}
-    given = [str(key) for key in config if key != "_target_" and not OmegaConf.is_missing(config, str(key))]
-    settings = {key: config[key] for key in given}
-    made = {
-        key: build(OmegaConf.to_container(value, resolve=True)) if _is_node(value) else value
-        for key, value in settings.items()
-    }
-    return functools.partial(function, **{k: _as_path(v, hints.get(k)) for k, v in made.items()})
-
-
-@contextlib.contextmanager
-def kept(step: str, config: DictConfig) -> Iterator[None]:
-    """Write the configuration into the run's folder, where the step has one; a refused step leaves what was there."""
-    if "output" not in config:
-        yield
-        return
-    file = Path(config.output) / "config" / f"{step}.yaml"
-    before = file.read_bytes() if file.is_file() else None
-    _write(file, to_yaml(config).encode())
-    try:
-        yield
-    except InputError:  # results that are there already were made with the earlier configuration
-        if before is None:
-            file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # what else stands there stays
-                file.parent.rmdir()
-                file.parent.parent.rmdir()
-        else:
-            _write(file, before)
-        raise
-
-
-def _write(file: Path, content: bytes) -> None:
-    with commit_file(file) as temporary:
-        temporary.write_bytes(content)
-
-
 def to_yaml(config: DictConfig) -> str:
     """A configuration as YAML, interpolations resolved where they can be."""
     return OmegaConf.to_yaml(config)
@@ -380,12 +327,6 @@ def _compose(step: str, overrides: Sequence[str], left_out: Iterable[str] = ()) 
 
 def _is_node(value: Any) -> bool:
     return isinstance(value, DictConfig | ListConfig)
-
-
-def _as_path(value: Any, hint: Any) -> Any:
-    if isinstance(value, list) and "Path" in str(hint):
-        return [Path(item) for item in value]
-    return Path(value) if isinstance(value, str) and "Path" in str(hint) else value
 
 
 def _raise(faults: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from cellpheno.cli import STEPS
 from cellpheno.components import build, resolve
-from cellpheno.config import CONF, check, config_groups, load_config, parameters, step_function
+from cellpheno.config import CONF, check, config_groups, load_config
+from cellpheno.steps import parameters, step_function
 
 WHOLE = {"experiment", "preset"}  # groups that set keys of others
 ABSENT = {("logger", name) for name in ("tensorboard", "mlflow", "wandb") if find_spec(name) is None}

@@ -9,9 +9,10 @@ import torch
 from omegaconf import OmegaConf
 
 from cellpheno.cli import main
-from cellpheno.config import bind, check, load_config
+from cellpheno.config import check, load_config
 from cellpheno.errors import InputError
 from cellpheno.profiles.elsewhere import check_profiles, read_profiles
+from cellpheno.steps import bind
 
 PROFILES = "baselines.elsewhere.profiles"
 
