@@ -40,6 +40,7 @@ class Job(NamedTuple):
     unit: str
     key: str
     work: Callable[[], Result]
+    folder: Path | None = None  # its own, where the jobs of a step are of several folders
 
 
 class Outcome(NamedTuple):
@@ -73,7 +74,7 @@ def run_jobs(
     folder : Path
         Where ``ledger/`` and ``log/`` stand.
     root : Path
-        What the manifest's paths are relative to.
+        What the manifest's paths are relative to. For a job with a folder of its own that one counts for both.
     workers : int
         Processes; 1 works in this process. The result does not depend on it.
     max_failed : int, optional
@@ -85,7 +86,7 @@ def run_jobs(
         After too many failures, or when the disk fails; what was committed stays.
     """
     started = time.monotonic()
-    pending = [job for job in jobs if not is_done(read_record(folder, job.unit).get(step), job.key, root)]
+    pending = [job for job in jobs if not is_done(_entry(step, job, folder), job.key, job.folder or root)]
     _say(step, jobs, pending)
     limit = max(5, len(jobs) // 5) if max_failed is None else max_failed
     bugs: list[str] = []
@@ -93,7 +94,7 @@ def run_jobs(
     with closing(_each(step, pending, folder, root, workers)) as ended:
         for job, entry in ended:
             if "cost" in entry:
-                write_costs(folder, step, {job.unit: entry["cost"]})
+                write_costs(job.folder or folder, step, {job.unit: entry["cost"]})
             if entry["status"] not in USABLE:
                 failed += 1
                 bugs += [f"{job.unit}: {entry['messages'][-1]}"] if entry.get("bug") else []
@@ -102,13 +103,18 @@ def run_jobs(
                 raise Stopped(
                     f"{step}: {failed} of {len(jobs)} units failed, more than max_failed={limit}; see {folder}/ledger"
                 )
-    entries = {job.unit: read_record(folder, job.unit).get(step, {}) for job in jobs}
+    entries = [(job.unit, _entry(step, job, folder) or {}) for job in jobs]
     if pending:
-        counts = Counter(entry.get("status", "failed") for entry in entries.values())
+        counts = Counter(entry.get("status", "failed") for _, entry in entries)
         told = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
         log.info("%s: %s in %.1f s", step, told, time.monotonic() - started)
-    left_out = [f"{unit}: {'; '.join(e['messages'])}" for unit, e in entries.items() if e and _lost(e)]
+    left_out = [f"{unit}: {'; '.join(e['messages'])}" for unit, e in entries if e and _lost(e)]
     return Outcome(folder, tuple(left_out), tuple(bugs))
+
+
+def _entry(step: str, job: Job, folder: Path) -> dict[str, Any] | None:
+    """What the ledger says of a job."""
+    return read_record(job.folder or folder, job.unit).get(step)
 
 
 def _lost(entry: Mapping[str, Any]) -> bool:
@@ -176,12 +182,13 @@ def _each(
             end_workers()
         if workers <= 1 or len(jobs) <= 1:
             for job in jobs:
-                yield job, do_job(step, job, folder, root)
+                yield job, do_job(step, job, job.folder or folder, job.folder or root)
                 advance()
             return
         try:
             with worker_pool(min(workers, len(jobs))) as pool:
-                futures = {pool.submit(do_job, step, job, folder, root): job for job in jobs}
+                places = [(job.folder or folder, job.folder or root) for job in jobs]
+                futures = {pool.submit(do_job, step, job, *at): job for job, at in zip(jobs, places, strict=True)}
                 for future in as_completed(futures):
                     yield futures[future], future.result()
                     advance()

@@ -45,7 +45,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
     except BaseException:
         for process in multiprocessing.active_children():  # a fold takes minutes; what was committed stays
-            process.terminate()
+            process.kill()  # a training takes SIGTERM for an exception of its own, and its worker would wait for more
         pool.shutdown(cancel_futures=True)
         if kept is not None:
             kept.clear()

@@ -94,8 +94,9 @@ def predict(
     ]
     if not jobs:
         raise InputError(f"models={models}: of these {len(wells)} wells its folds held out none, and none is new")
-    serial = functools.partial(engine, folder=output, root=output, workers=1, max_failed=len(jobs))  # as in training
-    outcome = serial("predict", jobs)
+    own: dict[str, Any] = {} if threads == 1 else {"workers": 1}  # as in training
+    here = functools.partial(engine, folder=output, root=output, max_failed=len(jobs), **own)
+    outcome = here("predict", jobs)
     if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
         return (not outcome.bugs and without_damaged(wells, plates, kind, again)) or outcome
@@ -104,7 +105,7 @@ def predict(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]
     )
     multilabel = several_classes(read_card(folders[0]))
-    serial("predict", [Job("predict", key, functools.partial(_merge, parts, output, multilabel, contestant))])
+    here("predict", [Job("predict", key, functools.partial(_merge, parts, output, multilabel, contestant))])
     return outcome._replace(path=output / "predictions-mil.csv")
 
 

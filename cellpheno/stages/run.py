@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cellpheno.batch.engine import Outcome
+from cellpheno.batch.engine import Job, Outcome
 from cellpheno.batch.workers import kept_workers
 from cellpheno.bounds import Listed
 from cellpheno.components import resolve
@@ -37,22 +38,52 @@ def run(steps: Annotated[Sequence[str], Listed()], **settings: Any) -> Outcome:
     **settings
         The keys of all steps.
     """
-    outcomes: list[Outcome] = []
     turns = [turn for name in steps for turn in _turns(name, settings)]
     _check(turns, settings)
-    to_ask = {step for step, _ in turns} >= {"train", "compare"}
     with kept_workers():
-        for step, own in turns:
-            if step == "train" and to_ask:  # before it the wells may not be there
-                _check_wells(settings)
-                to_ask = False
-            outcomes.append(_call(step, own))
-            if outcomes[-1].bugs:
-                break  # what follows would rest on nothing
+        outcomes = _do(turns, settings)
     if not outcomes:
         raise ConfigError("steps=[] leaves nothing to do; give for example steps=[segment,measure]")
     left_out = tuple(dict.fromkeys(line for outcome in outcomes for line in outcome.left_out))
     return Outcome(outcomes[-1].path, left_out, tuple(line for outcome in outcomes for line in outcome.bugs))
+
+
+def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> list[Outcome]:
+    """Do all turns, up to one that met a bug: what follows would rest on nothing."""
+    outcomes: list[Outcome] = []
+    to_ask = {step for step, _ in turns} >= {"train", "compare"}
+    for step, series in itertools.groupby(turns, key=lambda turn: turn[0]):
+        calls = [own for _, own in series]
+        if step == "train" and to_ask:  # before it the wells may not be there
+            _check_wells(settings)
+            to_ask = False
+        if step == "train" and len(calls) > 1:
+            _train_together(calls)
+        for own in calls:
+            outcomes.append(_call(step, own))
+            if outcomes[-1].bugs:
+                return outcomes
+    return outcomes
+
+
+def _train_together(calls: Sequence[dict[str, Any]]) -> None:
+    """Train folds of several networks in one go: a worker need not wait for the last fold of each.
+
+    Each `train` then finds its folds done, or does again what failed, and says so as it does alone. Folds that share
+    the cores are left to it.
+    """
+    gathered: list[Job] = []
+
+    def gather(step: str, jobs: Sequence[Job], *, folder: Path, workers: int | None = None, **_: Any) -> Outcome:
+        if workers is None:
+            gathered.extend(job._replace(folder=folder) for job in jobs)
+        return Outcome(folder)
+
+    for own in calls:
+        _taken("cellpheno.stages.train.train", {**own, "engine": gather})
+    if gathered:
+        place = Path(calls[0]["output"])
+        calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
 
 
 def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> None:
@@ -81,7 +112,7 @@ def _check_wells(settings: dict[str, Any]) -> None:
 def _turns(step: str, settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Calls that a step stands for: one, or one a plate, one a contestant that learns, or whole contests."""
     if step == "learning_curve":
-        smaller = [turn for n in settings["curve"] for name in CONTEST for turn in _turns(name, _with(settings, n))]
+        smaller = [turn for name in CONTEST for n in settings["curve"] for turn in _turns(name, _with(settings, n))]
         return [*smaller, (step, settings)]
     if step in LEARNING:
         contestants = settings.get("contestants") or {}

@@ -3,6 +3,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,7 +39,16 @@ def full_disk(folder, unit):
 
 
 def endless(folder, unit):
-    time.sleep(3600)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # as Lightning does in a training
+    (folder / "endless").write_text("")
+    while True:
+        time.sleep(3600)
+
+
+def late_full_disk(folder, unit):
+    while not (folder / "endless").exists():
+        time.sleep(0.05)
+    full_disk(folder, unit)
 
 
 def jobs_for(folder, values):
@@ -164,6 +174,27 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_of_several_folders_are_done_in_one_go(tmp_path, workers):
+    places = [tmp_path / name for name in ("one", "two")]
+    for place in places:
+        place.mkdir()
+    jobs = [
+        Job(unit, "k", functools.partial(write_square, place, unit, 3), place)
+        for place in places
+        for unit in ("A01", "A02")
+    ]
+    run(tmp_path, jobs, workers=workers)
+    for place in places:
+        assert verify(place, place) == []
+        assert set(read_record(place, "A01")["square"]["files"]) == {"A01.txt"}
+        assert set(read_costs(place)["square"]) == {"A01", "A02"}
+        alone = [job._replace(folder=None) for job in jobs if job.folder == place]
+        assert run_jobs("square", alone, folder=place, root=place).left_out == ()
+        assert sorted((place / "calls.log").read_text().split()) == ["A01", "A02"]  # each once
+    assert not (tmp_path / "ledger").exists()
+
+
 def test_outcomes_become_exit_codes(tmp_path):
     assert [
         Outcome(tmp_path).exit_code,
@@ -174,7 +205,8 @@ def test_outcomes_become_exit_codes(tmp_path):
 
 def test_a_stop_does_not_wait_for_what_the_other_workers_are_at(tmp_path):
     jobs = [
-        Job(name, "k", functools.partial(work, tmp_path, name)) for name, work in (("a", endless), ("b", full_disk))
+        Job(name, "k", functools.partial(work, tmp_path, name))
+        for name, work in (("a", endless), ("b", late_full_disk))
     ]
     with pytest.raises(Stopped, match="No space left"):  # an hour otherwise
         run_jobs("square", jobs, folder=tmp_path, root=tmp_path, workers=2)
