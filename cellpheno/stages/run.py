@@ -57,7 +57,7 @@ def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -
         if step == "train" and to_ask:  # before it the wells may not be there
             _check_wells(settings)
             to_ask = False
-        if step == "train" and len(calls) > 1:
+        if step == "train" and len(calls) > 1 and all(own["threads"] == 1 for own in calls):  # else they share cores
             _train_together(calls)
         for own in calls:
             outcomes.append(_call(step, own))
@@ -69,21 +69,18 @@ def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -
 def _train_together(calls: Sequence[dict[str, Any]]) -> None:
     """Train folds of several networks in one go: a worker need not wait for the last fold of each.
 
-    Each `train` then finds its folds done, or does again what failed, and says so as it does alone. Folds that share
-    the cores are left to it.
+    Each `train` then finds its folds done, or does again what failed, and says so as it does alone.
     """
     gathered: list[Job] = []
 
-    def gather(step: str, jobs: Sequence[Job], *, folder: Path, workers: int | None = None, **_: Any) -> Outcome:
-        if workers is None:
-            gathered.extend(job._replace(folder=folder) for job in jobs)
+    def gather(step: str, jobs: Sequence[Job], *, folder: Path, **_: Any) -> Outcome:
+        gathered.extend(job._replace(folder=folder) for job in jobs)
         return Outcome(folder)
 
     for own in calls:
         _taken("cellpheno.stages.train.train", {**own, "engine": gather})
-    if gathered:
-        place = Path(calls[0]["output"])
-        calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
+    place = Path(calls[0]["output"])
+    calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
 
 
 def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> None:
