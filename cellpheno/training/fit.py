@@ -309,6 +309,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # frozen layers are
+            warnings.filterwarnings("ignore", ".*`training_step` returned `None`.*")  # a batch of a single cell
             warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\).*")  # within the trainer itself
             yield
     finally:

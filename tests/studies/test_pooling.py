@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
+from cellpheno.batch.engine import Job, Result, run_jobs
+from cellpheno.batch.ledger import read_record
 from cellpheno.components import build
 from cellpheno.config import load_config, to_yaml
 from cellpheno.errors import InputError
@@ -18,6 +20,7 @@ from cellpheno.models.encoders import Features
 from cellpheno.models.mil import MILClassifier
 from cellpheno.models.pooling import Mean, NoisyAnd
 from cellpheno.report.lines import score_lines
+from cellpheno.stages.pooling_study import do_units
 from cellpheno.studies import pooling as study
 from cellpheno.studies.pooling import Bags, Cells, compose_bags, over_seeds, project, study_unit
 from cellpheno.training.schedule import one_cycle
@@ -210,3 +213,19 @@ def test_a_study_of_two_poolings_by_the_command_line(cropped_screen, tmp_path, c
     assert screen.hashes() == before
     for wrong in ("control=nothing", "fractions=[0.5,2]", "seeds=0"):
         assert screen("run", *STUDY, wrong) == 2
+
+
+def test_a_study_whose_table_cannot_be_made_ends_as_a_bug_and_keeps_its_units(tmp_path):
+    def unit(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("{}")
+        return Result("done", [place])
+
+    def broken(done, place):
+        raise ZeroDivisionError(f"{len(done)} units")
+
+    jobs = [Job(f"mean-1-{seed}", "k", partial(unit, tmp_path / f"units/mean-1-{seed}.json")) for seed in (0, 1)]
+    outcome = do_units("study", jobs, run_jobs, broken, tmp_path)
+    assert "ZeroDivisionError: 2 units" in outcome.bugs[0]
+    assert outcome.exit_code == 1
+    assert all(read_record(tmp_path, job.unit)["study"]["status"] == "done" for job in jobs)

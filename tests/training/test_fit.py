@@ -13,6 +13,7 @@ from cellpheno.models.mil import MILClassifier
 from cellpheno.models.pooling import NoisyAnd
 from cellpheno.training.bags import WellBags
 from cellpheno.training.checkpoint import load_model
+from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.fit import BestEpoch, class_weights
 from cellpheno.training.predict import predict_wells
 
@@ -209,3 +210,10 @@ def test_validation_in_some_epochs_only_is_refused(recipe, few, trainer_of, tmp_
     trainer = partial(trainer_of(2), check_val_every_n_epoch=2)
     with pytest.raises(InputError, match="check_val_every_n_epoch"):
         recipe.fit(*few, tmp_path, trainer=trainer)
+
+
+def test_a_training_without_a_step_is_refused(few, recipe, tmp_path):
+    alone = partial(PlateDataModule, cells_per_bag=1, bags_per_batch=1)  # BatchNorm learns nothing from one cell
+    with pytest.raises(InputError, match=r"no step was trained: .* raise data.bags_per_batch"):
+        recipe.fit(few[0], few[1].iloc[:0], tmp_path / "model", data=alone)
+    assert not (tmp_path / "model/card.json").exists()
