@@ -221,13 +221,13 @@ def fit_fold(
         )
         check_trainer(run)
         _train(run, network, bags, resume)
-        if run.global_step == 0:
-            raise InputError(
-                "no step was trained: batches of a single cell are passed over; raise data.bags_per_batch, "
-                "data.cells_per_bag or trainer.max_epochs"
-            )
     if not best.weights or not all(value.isfinite().all() for value in best.weights.values()):
         raise InputError(f"the training diverged (seed {seed}): its loss or weights are not finite; lower optimizer.lr")
+    if not any(math.isfinite(epoch["train_loss"]) for epoch in best.history):  # the trainer counts empty steps too
+        raise InputError(
+            "no step was trained: batches of a single cell are passed over; raise data.bags_per_batch, "
+            "data.cells_per_bag or trainer.max_epochs"
+        )
     network.load_state_dict(best.weights)
     card = make_card(
         {"encoder": encoder, "pooling": pooling, "model": partial(model, seed=seed)},
