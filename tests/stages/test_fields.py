@@ -9,7 +9,15 @@ from cellpheno.batch.ledger import verify
 from tests.conftest import Screen
 
 FIELDS = [
-    *("preset=fields", "plate=SIM1.zarr", "folder=raw", "pixel_size_um=0.6", "output=runs/fields", "threads=1"),
+    *(
+        "preset=fields",
+        "plate=SIM1.zarr",
+        "folder=raw",
+        "pixel_size_um=0.6",
+        "output=runs/fields",
+        "threads=1",
+        "workers=1",
+    ),
     *(
         "encoder.shrink=1",
         "data.patch_px=128",
@@ -61,7 +69,7 @@ def test_a_second_run_does_nothing(fields, caplog):
 
 
 def test_a_field_of_another_pixel_size_is_refused(fields, capsys):
-    again = ["plate=SIM1.zarr", "models=runs/fields", "output=runs/other", "label=null", "threads=1"]
+    again = ["plate=SIM1.zarr", "models=runs/fields", "output=runs/other", "label=null", "threads=1", "workers=1"]
     card = fields.folder / "runs/fields/models/by_well/repeat0_fold0/card.json"
     text = card.read_text()
     card.write_text(text.replace('"pixel_size_um": 0.6', '"pixel_size_um": 1.2'))
