@@ -9,23 +9,9 @@ from cellpheno.batch.ledger import verify
 from tests.conftest import Screen
 
 FIELDS = [
-    *(
-        "preset=fields",
-        "plate=SIM1.zarr",
-        "folder=raw",
-        "pixel_size_um=0.6",
-        "output=runs/fields",
-        "threads=1",
-        "workers=1",
-    ),
-    *(
-        "encoder.shrink=1",
-        "data.patch_px=128",
-        "trainer.max_epochs=1",
-        "split.by_well.n_folds=2",
-        "n_bootstrap=100",
-        "no_leak=[image]",
-    ),
+    *("preset=fields", "plate=SIM1.zarr", "folder=raw", "pixel_size_um=0.6", "output=runs/fields"),
+    *("encoder.shrink=1", "data.patch_px=128", "trainer.max_epochs=1", "split.by_well.n_folds=2", "n_bootstrap=100"),
+    *("no_leak=[image]", "threads=1", "workers=1"),
 ]
 
 
