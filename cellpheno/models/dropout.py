@@ -1,7 +1,23 @@
-"""Dropout whose random numbers cost little beside a linear layer on thousands of features."""
+"""Random numbers of a training step that cost little beside it."""
 
 import torch
 from torch import Tensor, nn
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed the numbers that a device draws, as `torch.manual_seed` does, and those of the CPU.
+
+    That one also notes a stack trace for each kind of device that is not there, a tenth of a small network's step.
+
+    Examples
+    --------
+    >>> seed_device(torch.device("cpu"), 3)
+    >>> torch.rand(1).item() == torch.rand(1, generator=torch.Generator().manual_seed(3)).item()
+    True
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 class Dropout(nn.Module):

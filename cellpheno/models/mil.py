@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from cellpheno.bounds import Range
-from cellpheno.models.dropout import Dropout
+from cellpheno.models.dropout import Dropout, seed_device
 from cellpheno.models.finetune import freeze, parameter_groups
 from cellpheno.models.segments import BagSums, merge, share
 from cellpheno.models.transforms import eight_orientations
@@ -274,7 +274,7 @@ class MILClassifier(pl.LightningModule):
         if len(instances) == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in self.encoder.modules()):
             return None  # one instance has no spread to be scaled by
         step_seed = self.seed * 1_000_003 + self.global_step
-        torch.manual_seed(step_seed)
+        seed_device(instances.device, step_seed)
         if self.augment is not None:
             instances = self.augment(instances, torch.Generator(instances.device).manual_seed(step_seed))
         loss = self.loss(self(instances, batch.bag, n_bags), batch.labels)
