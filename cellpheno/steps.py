@@ -4,12 +4,13 @@ import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from cellpheno.batch.engine import jobs_ended
 from cellpheno.components import build, resolve
 from cellpheno.errors import InputError
 from cellpheno.plates.commit import commit_file
@@ -42,24 +43,33 @@ def bind(step: str, config: DictConfig) -> Callable[[], Any]:
 
 @contextlib.contextmanager
 def kept(step: str, config: DictConfig) -> Iterator[None]:
-    """Write the configuration into the run's folder, where the step has one; a refused step leaves what was there."""
+    """Write the configuration into the run's folder, where the step has one.
+
+    A step that is refused before it has done anything leaves what was there, which the results were made with.
+    """
     if "output" not in config:
         yield
         return
-    file = Path(config.output) / "config" / f"{step}.yaml"
+    file, ended = Path(config.output) / "config" / f"{step}.yaml", jobs_ended()
     before = file.read_bytes() if file.is_file() else None
+    new = [folder for folder in (file.parent, file.parent.parent) if not folder.exists()]
     _write(file, OmegaConf.to_yaml(config).encode())
     try:
         yield
-    except InputError:  # results that are there already were made with the earlier configuration
-        if before is None:
-            file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # what else stands there stays
-                file.parent.rmdir()
-                file.parent.parent.rmdir()
-        else:
-            _write(file, before)
+    except InputError:
+        if jobs_ended() == ended:
+            _undo(file, before, new)
         raise
+
+
+def _undo(file: Path, before: bytes | None, new: Sequence[Path]) -> None:
+    if before is not None:
+        _write(file, before)
+        return
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what else stands there stays
+        for folder in new:
+            folder.rmdir()
 
 
 def _write(file: Path, content: bytes) -> None:

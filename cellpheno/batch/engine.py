@@ -23,6 +23,7 @@ from cellpheno.errors import DamagedInput, InputError, Stopped
 from cellpheno.plates.commit import storage_is_lost
 
 log = logging.getLogger("cellpheno")
+_ended = [0]
 
 
 class Result(NamedTuple):
@@ -93,6 +94,7 @@ def run_jobs(
     failed = 0
     with closing(_each(step, pending, folder, root, workers)) as ended:
         for job, entry in ended:
+            _ended[0] += 1
             if "cost" in entry:
                 write_costs(job.folder or folder, step, {job.unit: entry["cost"]})
             if entry["status"] not in USABLE:
@@ -110,6 +112,11 @@ def run_jobs(
         log.info("%s: %s in %.1f s", step, told, time.monotonic() - started)
     left_out = [f"{unit}: {'; '.join(e['messages'])}" for unit, e in entries if e and _lost(e)]
     return Outcome(folder, tuple(left_out), tuple(bugs))
+
+
+def jobs_ended() -> int:
+    """Number of jobs that `run_jobs` has done in this process: whether a step that is refused had done some by then."""
+    return _ended[0]
 
 
 def _entry(step: str, job: Job, folder: Path) -> dict[str, Any] | None:
@@ -186,7 +193,7 @@ def _each(
                 advance()
             return
         try:
-            with worker_pool(min(workers, len(jobs))) as pool:
+            with worker_pool(workers) as pool:
                 places = [(job.folder or folder, job.folder or root) for job in jobs]
                 futures = {pool.submit(do_job, step, job, *at): job for job, at in zip(jobs, places, strict=True)}
                 for future in as_completed(futures):

@@ -6,18 +6,19 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-_kept: ContextVar[dict[int, ProcessPoolExecutor] | None] = ContextVar("kept worker processes", default=None)
+_kept: ContextVar[list[tuple[int, ProcessPoolExecutor]] | None] = ContextVar("kept worker processes", default=None)
 
 
 @contextmanager
 def kept_workers() -> Iterator[None]:
     """Steps within share their workers: to start one and to load the libraries takes seconds."""
-    token = _kept.set({})
+    token = _kept.set([])
     try:
         yield
     finally:
@@ -27,19 +28,24 @@ def kept_workers() -> Iterator[None]:
 
 def end_workers() -> None:
     """End workers that are kept: a step in the main process may want their memory."""
-    kept = _kept.get() or {}
+    kept = _kept.get() or []
     while kept:
-        kept.popitem()[1].shutdown(cancel_futures=True)
+        kept.pop()[1].shutdown(cancel_futures=True)
 
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned workers, for a forked copy of a process that has used Zarr can hang; an error ends them at once."""
+    """Spawned workers, for a forked copy of a process that has used Zarr can hang; an error ends them at once.
+
+    They start as jobs come, so that few jobs have few.
+    """
     kept = _kept.get()
-    pool = (kept or {}).get(workers)
-    if pool is None:
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, spawn, initializer=_start_worker)
+    if kept and (kept[0][0] != workers or not _lives(kept[0][1])):
+        end_workers()
+    if kept:
+        pool = kept[0][1]
+    else:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         with _one_thread_each():
             yield pool
@@ -47,13 +53,21 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         for process in multiprocessing.active_children():  # a fold takes minutes; what was committed stays
             process.kill()  # a training takes SIGTERM for an exception of its own, and its worker would wait for more
         pool.shutdown(cancel_futures=True)
-        if kept is not None:
+        if kept:
             kept.clear()
         raise
     if kept is None:
         pool.shutdown()
-    else:
-        kept[workers] = pool
+    elif not kept:
+        kept.append((workers, pool))
+
+
+def _lives(pool: ProcessPoolExecutor) -> bool:
+    """Whether workers that waited are there still; the system may have ended one for its memory."""
+    try:
+        return pool.submit(os.getpid).result() > 0
+    except BrokenProcessPool:
+        return False
 
 
 @contextmanager

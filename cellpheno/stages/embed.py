@@ -25,9 +25,10 @@ from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_folder
 from cellpheno.plates.plate import Plate, open_plate
 from cellpheno.stages.facts import as_lists, grey_limits
-from cellpheno.stages.run_folder import SEEN_BEFORE, write_csv
-from cellpheno.stages.start import seen_wells
+from cellpheno.stages.run_folder import write_csv
+from cellpheno.stages.start import seen_file, seen_wells
 from cellpheno.stages.well_steps import do_wells, records_after
+from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
 from cellpheno.training.embed import embed_well, fixed_encoder, weights_hash
@@ -96,9 +97,11 @@ def embed(
         for well, record in records.items()
     ]
     if start is not None and (taught := seen_wells(start)) is not None:  # for trainings on these features
-        write_csv(taught, opened.folder / "features" / embedding / SEEN_BEFORE)
+        write_csv(taught, seen_file(opened, embedding, source.about["start"]))
     serial = functools.partial(engine, workers=1)  # the network has the cores that `threads` names
-    return do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
+    outcome = do_wells(kind.step, opened, jobs, serial, opened.folder / "features" / embedding)
+    give_back_freed_memory()
+    return outcome
 
 
 def _source(

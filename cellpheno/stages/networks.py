@@ -13,6 +13,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.stages.run_folder import PREDICTIONS, SEEN_BEFORE, TUNING, contestant_folder, fold_models, read_csv
+from cellpheno.training.checkpoint import read_card
 
 HELD = ["split", "repeat", "fold", PLATE, WELL]
 
@@ -63,12 +64,16 @@ def seen_messages(folder: Path, folds: pd.DataFrame, name: str) -> list[str]:
     """Say that what a network started from had seen wells which its folds hold out, where that was allowed."""
     held = folds.astype({"repeat": int, "fold": int})
     wells: set[tuple[str, str]] = set()
+    unknown = False
     for place, model in fold_models(folder, folds).items():
         if (path := model / SEEN_BEFORE).is_file():
             own = held[(held[["split", "repeat", "fold"]] == list(place)).all(axis=1)]
             wells |= set(own.merge(read_csv(path))[[PLATE, WELL]].itertuples(index=False, name=None))
+        elif read_card(model).get("training", {}).get("start") is not None:
+            unknown = True
     told = f"{name}: {len(wells)} of its held-out wells had been seen by the model from which it started"
-    return [f"{told}; its scores say too much"] if wells else []
+    told = f"{name}: which wells the model from which it started has seen is not known" if unknown else told
+    return [f"{told}; its scores may say too much"] if wells or unknown else []
 
 
 def network_tuning(folder: Path, folds: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -57,8 +57,8 @@ def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -
         if step == "train" and to_ask:  # before it the wells may not be there
             _check_wells(settings)
             to_ask = False
-        if step == "train" and len(calls) > 1 and all(own["threads"] == 1 for own in calls):  # else they share cores
-            _train_together(calls)
+        if step == "train" and len(calls) > 1 and all(_side_by_side(own, calls[0]) for own in calls):
+            outcomes += _train_together(calls)
         for own in calls:
             outcomes.append(_call(step, own))
             if outcomes[-1].bugs:
@@ -66,10 +66,20 @@ def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -
     return outcomes
 
 
-def _train_together(calls: Sequence[dict[str, Any]]) -> None:
+def _side_by_side(own: dict[str, Any], first: dict[str, Any]) -> bool:
+    """Whether folds of a network may be trained beside those of another: with more threads they share the cores."""
+    return bool(own["threads"] == 1 and own["engine"] is first["engine"])
+
+
+def _train_together(calls: Sequence[dict[str, Any]]) -> list[Outcome]:
     """Train folds of several networks in one go: a worker need not wait for the last fold of each.
 
     Each `train` then finds its folds done, or does again what failed, and says so as it does alone.
+
+    Returns
+    -------
+    list of Outcome
+        Which wells had to be set aside before, as `train` says it.
     """
     gathered: list[Job] = []
 
@@ -77,10 +87,10 @@ def _train_together(calls: Sequence[dict[str, Any]]) -> None:
         gathered.extend(job._replace(folder=folder) for job in jobs)
         return Outcome(folder)
 
-    for own in calls:
-        _taken("cellpheno.stages.train.train", {**own, "engine": gather})
+    planned = [_call("train", {**own, "engine": gather}) for own in calls]
     place = Path(calls[0]["output"])
     calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
+    return planned
 
 
 def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> None:
@@ -137,7 +147,8 @@ def _of_contestant(settings: dict[str, Any], name: str) -> dict[str, Any]:
     if unknown := sorted(set(own) - set(inspect.signature(_function("train")).parameters)):
         raise ConfigError(f"contestants.{name}: train has no key {', '.join(unknown)}")
     places = {key: contestant_folder(Path(settings[key]), name) for key in ("output", "models") if key in settings}
-    return {**settings, **own, **places, "contestant": name}
+    started = {"start": Path(own["start"])} if own.get("start") is not None else {}
+    return {**settings, **own, **started, **places, "contestant": name}
 
 
 def _function(step: str) -> Callable[..., Outcome]:

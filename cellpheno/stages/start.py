@@ -10,7 +10,7 @@ from cellpheno.compare.leaks import IMAGE
 from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
-from cellpheno.plates.plate import open_plate
+from cellpheno.plates.plate import Plate, open_plate
 from cellpheno.stages.run_folder import SEEN_BEFORE, TRAINED_ON, read_csv, write_csv
 from cellpheno.training.checkpoint import Checkpoint, load_model, read_card
 from cellpheno.training.instances import Embedded, Instances
@@ -32,13 +32,19 @@ def seen_before(start: Path | None, plates: Sequence[Path] = (), instances: Inst
     """Wells that taught what a training starts from: the model ``start``, and what made its features."""
     found = {} if start is None else {f"start={start}": seen_wells(start)}
     if isinstance(instances, Embedded):
-        for plate in filter(instances.learned, map(open_plate, plates)):
-            file = plate.folder / "features" / instances.name / SEEN_BEFORE
-            found[f"features {instances.name!r} of {plate.name}"] = read_csv(file) if file.is_file() else None
+        for plate in map(open_plate, plates):
+            files = [seen_file(plate, instances.name, start_hash) for start_hash in instances.starts(plate)]
+            tables = [read_csv(file) if file.is_file() else None for file in files]
+            found |= {f"features {instances.name!r} of {plate.name}": merged(tables)} if tables else {}
     return found
 
 
-def check_seen(before: Seen, held: pd.DataFrame, no_leak: Sequence[str] | None) -> None:
+def seen_file(plate: Plate, embedding: str, start_hash: str) -> Path:
+    """Where it stands which wells had taught the model of this hash, which made features of the plate."""
+    return plate.folder / "features" / embedding / f"seen_before-{start_hash[:16]}.csv"
+
+
+def check_seen(before: Seen, held: pd.DataFrame, no_leak: Sequence[str]) -> None:
     """Refuse to start from what learned from wells that are held out: to it their pictures are not new.
 
     Where ``no_leak`` allows the same picture on both sides of a fold, it is said and no more.
@@ -49,8 +55,7 @@ def check_seen(before: Seen, held: pd.DataFrame, no_leak: Sequence[str] | None) 
         As `seen_before` gives it.
     held : DataFrame
         Wells; where it has a column ``fold``, those held out in some fold count.
-    no_leak : sequence of str, optional
-        None: a step that has no such key, so that nothing of it can be allowed.
+    no_leak : sequence of str
 
     Raises
     ------
@@ -70,10 +75,11 @@ def check_seen(before: Seen, held: pd.DataFrame, no_leak: Sequence[str] | None) 
             named = ", ".join(f"{plate} {well}" for plate, well in both[:5].itertuples(index=False))
             named += ", ..." if len(both) > 5 else ""
             faults.append(f"{source}: the model has learned from {len(both)} wells that this run holds out ({named})")
-    if faults and (no_leak is None or IMAGE in no_leak):
-        rest = ",".join(name for name in no_leak or () if name != IMAGE)
-        allow = "" if no_leak is None else f", or allow it: no_leak=[{rest}]"
-        raise InputError(*faults[:-1], f"{faults[-1]}; start from a model of other wells{allow}")
+    if faults and IMAGE in no_leak:
+        rest = ",".join(name for name in no_leak if name != IMAGE)
+        raise InputError(
+            *faults[:-1], f"{faults[-1]}; start from a model of other wells, or allow it: no_leak=[{rest}]"
+        )
     for told in faults:
         log.warning("%s; scores of such wells say too much", told)
 

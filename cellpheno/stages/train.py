@@ -233,7 +233,8 @@ def _job(
         for _, w in training.iterrows()
     ]
     settings = {**work.keywords, "instances": describe_instances(instances)}
-    key = make_key("train", settings=settings, inputs=inputs, seed=model_seed, start=start_hash)
+    taught = None if before is None else before.sort_values([PLATE, WELL]).to_numpy().tolist()
+    key = make_key("train", settings=settings, inputs=inputs, seed=model_seed, start=start_hash, before=taught)
     unit = "train-" + name.replace("/", "-")
     places = {"folder": output / "models" / name, "resume": output / "resume" / f"{unit}-{key[:16]}.ckpt"}
     return Job(unit, key, functools.partial(work, training, before=before, **places, seed=model_seed))

@@ -27,6 +27,7 @@ from cellpheno.stages.run_folder import Splits, model_files, taken, write_parque
 from cellpheno.stages.start import check_seen, load_start, merged, seen_before, write_taught
 from cellpheno.stages.train_fold import check_network
 from cellpheno.stages.wells import Classes, class_names
+from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.fit import fit_fold
@@ -285,6 +286,7 @@ def train_cell_fold(
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())
     write_parquet(rows.join(held[_others(held)]), table)
     resume.unlink(missing_ok=True)
+    give_back_freed_memory()
     facts = {"n_cells": len(training), "n_held_out": len(held), "n_dropped": int(together.sum())}
     return Result("done", [*model_files(folder), table], (), facts)
 

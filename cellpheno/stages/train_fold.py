@@ -20,6 +20,7 @@ from cellpheno.plates.commit import commit_folder
 from cellpheno.stages.facts import as_arrays
 from cellpheno.stages.run_folder import TUNING, model_files, write_csv
 from cellpheno.stages.start import write_taught
+from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.configurations import configured
 from cellpheno.training.fit import fit_fold
@@ -82,6 +83,7 @@ def train_fold(
         write_csv(tried, temporary / TUNING)
         write_taught(training, before, temporary)
     resume.unlink(missing_ok=True)
+    give_back_freed_memory()
     return Result(
         "done", model_files(folder), (), {"n_wells": len(filled), "n_instances": int(filled["n_instances"].sum())}
     )

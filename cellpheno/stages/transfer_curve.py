@@ -59,6 +59,7 @@ def transfer_curve(
     train_steps: Annotated[int, Range(1)] = 200,
     held_out: Annotated[float, Range(0, 0.5, open_low=True)] = 0.5,
     apart: str | None = None,
+    no_leak: Annotated[Sequence[str], Listed(empty=True)] = ("image", "compound"),
     annotations: Path | None = None,
     label: str = "label",
     classes: Classes = None,
@@ -116,6 +117,8 @@ def transfer_curve(
         Fraction of the target's wells on which all are scored, to the nearest of 1/2, 1/3, 1/4 and so on.
     apart : str, optional
         Column, such as Metadata_track, whose values are held out whole, in place of wells.
+    no_leak : sequence of str
+        With image, a start that has learned from wells of the target on which all are scored is refused.
     annotations : Path, optional
         Table of the target's cells with labels; null where the target is imported crops with labels.
     label : str
@@ -150,10 +153,11 @@ def transfer_curve(
     new = labelled_cells([target], annotations, label, classes)
     names = class_names(new.cells, classes)
     held = _held_out(new.cells, held_out, seed, apart)
-    check_seen(seen_before(start), held, None)
+    check_seen(seen_before(start), held, no_leak)
     if start is None and source is not None:
         start = output / "models" / "source"
         known = labelled_cells([source], None, label, None)
+        _check_apart(source, known.cells, held)
         known_names = class_names(known.cells, None)
         check_parts(model, encoder, pooling, data, known_names, len(known.channels), None)
         work = functools.partial(
@@ -248,6 +252,14 @@ def _held_out(cells: pd.DataFrame, fraction: float, seed: int, apart: str | None
     if apart is None and cells[[PLATE, WELL]].drop_duplicates().shape[0] < 2:
         raise InputError("the target has one well only; give apart=COLUMN, whose values are held out whole")
     return set_aside(cells, fraction, seed, apart)
+
+
+def _check_apart(source: Path, known: pd.DataFrame, held: pd.DataFrame) -> None:
+    """Refuse a source that holds the very wells on which all are scored."""
+    places = ["folder", WELL]
+    wells = [part[places].assign(folder=[str(Path(f).resolve()) for f in part["folder"]]) for part in (known, held)]
+    if both := len(wells[1].drop_duplicates().merge(wells[0].drop_duplicates())):
+        raise InputError(f"source={source}: it holds {both} wells of the target that are held out; give another screen")
 
 
 def _merge(tables: Sequence[Path], n_classes: int, output: Path) -> Result:

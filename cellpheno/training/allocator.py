@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
@@ -12,9 +13,11 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let the C library keep freed memory of this process for its next allocations; no result depends on it.
 
+    `give_back_freed_memory` ends that for what is free by then.
+
     Maps of more than 32 MB come from the system as fresh pages and go back at once, layer for layer, and filling them
     with zeros can cost more than the convolutions: features of tiles were made in 7 s in place of 18. The process holds
-    its peak until it ends; all threads share one store, or each that reads ahead would hold a peak of its own.
+    its peak; all threads share one store, or each that reads ahead would hold a peak of its own.
 
     Returns
     -------
@@ -26,8 +29,18 @@ def keep_freed_memory() -> bool:
     >>> keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
     True
     """
-    if platform.libc_ver()[0] != "glibc":
+    if (library := _glibc()) is None:
         return False
-    library = ctypes.CDLL(None)
     settings = ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
     return all(library.mallopt(name, value) for name, value in settings)
+
+
+def give_back_freed_memory() -> None:
+    """Give free memory back to the system: what a training held is not that of the next one in the same process."""
+    gc.collect()  # a trainer and its loops hold each other
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -109,10 +109,10 @@ class Embedded(Cells):
         """Features of a well."""
         return plate.folder / "features" / self.name / f"{well}.zarr"
 
-    def learned(self, plate: Plate) -> bool:
-        """Whether a model that learned from wells made them, not an encoder that came with its weights."""
+    def starts(self, plate: Plate) -> list[str]:
+        """Hashes of the models that made them; none where an encoder did that came with its weights."""
         features = sorted((plate.folder / "features" / self.name).glob("*.zarr"))
-        return any(read_attributes(path).get("start") is not None for path in features)
+        return sorted({start for path in features if (start := read_attributes(path).get("start")) is not None})
 
     def optics(self, plate: Plate) -> Optics:
         """Names of the features; they have no pixel size.

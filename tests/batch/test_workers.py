@@ -46,14 +46,35 @@ def test_steps_of_a_run_share_their_workers_of_one_thread_each(tmp_path, monkeyp
     assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
-def test_a_worker_that_died_between_steps_is_said_and_the_next_run_has_new_ones(tmp_path):
+def test_workers_that_died_while_they_waited_are_replaced(tmp_path):
     with kept_workers():
         first = processes(tmp_path, "one")
         for process in first:
             os.kill(process, signal.SIGKILL)
+        assert _wait(lambda: not any(map(_runs, first)))
+        assert not processes(tmp_path, "two") & first
+
+
+def dies(folder: Path) -> Result:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_worker_that_dies_at_work_is_said_and_the_next_step_has_new_ones(tmp_path):
+    jobs = [Job(unit, "k", functools.partial(dies, tmp_path)) for unit in ("a", "b")]
+    with kept_workers():
+        first = processes(tmp_path, "one")
         with pytest.raises(Stopped, match=r"a worker process died .*engine.workers=1"):
-            processes(tmp_path, "two")
-        assert not processes(tmp_path, "three") & first
+            run_jobs("dies", jobs, folder=tmp_path, root=tmp_path, workers=2)
+        assert not processes(tmp_path, "two") & first
+
+
+def test_steps_of_few_and_of_many_units_share_the_same_workers(tmp_path):
+    with kept_workers():
+        for n in (2, 3, 4, 3):
+            jobs = [Job(f"{n}{i}", "k", functools.partial(says_who, tmp_path, f"s{n}", str(i))) for i in range(n)]
+            run_jobs(f"s{n}", jobs, folder=tmp_path, root=tmp_path, workers=3)
+        assert len(multiprocessing.active_children()) <= 3
 
 
 def pair(folder: Path) -> list[int]:

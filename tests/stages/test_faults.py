@@ -259,6 +259,16 @@ def test_a_well_with_damaged_crops_is_left_out_by_name_and_comes_back(cropped_sc
     assert any(well in set(pd.read_csv(path)["Metadata_Well"]) for path in run.rglob("trained_on.csv"))
 
 
+def test_damage_that_is_met_before_the_folds_of_several_networks_is_told_at_the_end(cropped_screen, fresh_copy, caplog):
+    screen = fresh_copy(cropped_screen)
+    well = damage_crops(screen, 0)
+    assert screen.run("steps=[train]", "contestants=[max]", "trainer.max_epochs=1") == 3
+    left_out_and_named(screen, well, caplog.text)
+    taught = [set(pd.read_csv(path)["Metadata_Well"]) for path in screen.folder.glob("runs/small/**/trained_on.csv")]
+    assert len(taught) == 4
+    assert not any(well in wells for wells in taught)
+
+
 def test_a_well_whose_crops_were_damaged_after_training_is_not_predicted(finished_screen, fresh_copy, caplog):
     screen = fresh_copy(finished_screen)
     well = damage_crops(screen, -1)

@@ -51,6 +51,17 @@ def test_a_start_from_other_wells_is_taken_and_one_that_does_not_tell_is_not(fin
         check_seen(seen_before(model), folds, ["image"])
 
 
+def test_a_contestant_may_start_from_a_model_of_its_own(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    ask = ["steps=[train]", "output=runs/tuned", "contestants=[max]", "trainer.max_epochs=1"]
+    ask.append(f"+contestants.max.start={MODEL}")
+    assert screen.run(*ask) == 2
+    assert f"start={MODEL}: the model has learned from 4 wells" in capsys.readouterr().err
+    assert screen.run(*ask, "no_leak=[]") == 0
+    assert (screen.folder / "runs/tuned/contestants/max/models/by_well/repeat0_fold0/seen_before.csv").is_file()
+    assert not list((screen.folder / "runs/tuned/models").rglob("seen_before.csv"))
+
+
 def test_features_of_a_model_remember_the_wells_that_taught_it(finished_screen, fresh_copy, capsys):
     screen = fresh_copy(finished_screen)
     assert screen("embed", "plate=SIM1.zarr", "embedding=tuned", f"start={MODEL}") == 0
@@ -65,6 +76,6 @@ def test_features_of_a_model_remember_the_wells_that_taught_it(finished_screen, 
     assert any(
         "linear_probe: 4 of its held-out wells had been seen by the model from which it started" in m for m in messages
     )
-    (screen.folder / "SIM1/features/tuned/seen_before.csv").unlink()
+    next((screen.folder / "SIM1/features/tuned").glob("seen_before-*.csv")).unlink()
     assert screen.run(*ask) == 2
     assert "which wells the model has seen is not known" in capsys.readouterr().err

@@ -78,6 +78,7 @@ def test_frozen_and_fine_tuned_start_from_the_source(studied):
 @pytest.mark.parametrize(
     ("settings", "hint"),
     [
+        (["source=set"], "wells of the target that are held out; give another screen"),
         (["source=null"], "give the cells to learn from first, or a trained model"),
         (["examples=[3,3]"], "examples=[3, 3]: wanted each once"),
         (["arms={a: {start: 1}}"], "arms.a={'start': 1}: wanted start: true"),
