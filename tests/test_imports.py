@@ -17,7 +17,7 @@ ALLOWED = {
     "bounds": set(),
     "components": {"errors"},
     "overrides": {"errors"},
-    "measure": {"names"},
+    "measure": {"names", "bounds"},
     "models": {"bounds"},
     "plates": LOW,
     "importers": LOW | {"plates"},
@@ -33,11 +33,12 @@ ALLOWED = {
     | {"plates", "importers", "simulate", "images", "measure", "profiles", "models", "training", "compare"}
     | {"batch", "report", "studies"},
     "config_check": LOW | {"overrides"},
-    "config": LOW | {"config_check", "stages", "conf", "plates", "overrides"},
-    "cli": LOW | {"stages", "config", "plates", "overrides"},
+    "steps": LOW | {"batch", "plates"},
+    "config": LOW | {"config_check", "steps", "stages", "conf", "overrides"},
+    "cli": LOW | {"stages", "config", "steps", "plates", "overrides"},
 }
 FORBIDDEN = {"compare": {"torch"}, "measure": {"torch", "zarr"}, "profiles": {"torch"}, "models": {"zarr", "hydra"}}
-HYDRA = {"config", "config_check"}
+HYDRA = {"config", "config_check", "steps"}
 
 
 def imported(path):
