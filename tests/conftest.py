@@ -99,3 +99,9 @@ def _one_thread(monkeypatch):
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         if name not in os.environ:
             monkeypatch.setenv(name, "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take minutes, so that no worker is left alone with one at the end."""
+    long = ("test_notebooks.py", "test_bbbc013.py", "test_contestants.py")
+    items.sort(key=lambda item: item.path.name not in long)  # else in their order

@@ -16,6 +16,7 @@ CONTROLS, DOSES = ["A01-H02", "A12-H12"], ["A04-H04", "A10-H10"]
 def test_controls_train_and_doses_are_predicted(tmp_path):
     screen = Screen(tmp_path)
     few = ["trainer.max_epochs=4", "cells_per_well=48", "n_bootstrap=200", "split.by_well.n_folds=2", "threads=1"]
+    few.append("measurements=[shape,intensity,correlation,relations]")
     wells = f"wells=[{','.join(CONTROLS + DOSES)}]"
     assert screen("run", "experiment=bbbc013", f"folder={DATA}", wells, *few) == 0
     folder = tmp_path / "bbbc013/runs/bbbc013"
