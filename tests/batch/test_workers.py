@@ -33,7 +33,7 @@ def test_steps_of_a_run_share_their_workers_of_one_thread_each(tmp_path, monkeyp
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with kept_workers():
         first, second = processes(tmp_path, "one"), processes(tmp_path, "two")
-        assert len(first | second) == 2
+        assert len(first | second) <= 2  # one may do all before the other has begun
         assert os.getpid() not in first
         kept = multiprocessing.active_children()
         run_jobs("alone", [], folder=tmp_path, root=tmp_path, workers=1)
