@@ -59,6 +59,8 @@ def _do(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -
             to_ask = False
         if step == "train" and len(calls) > 1 and all(_side_by_side(own, calls[0]) for own in calls):
             outcomes += _train_together(calls)
+            if outcomes[-1].bugs:
+                return outcomes
         for own in calls:
             outcomes.append(_call(step, own))
             if outcomes[-1].bugs:
@@ -79,7 +81,7 @@ def _train_together(calls: Sequence[dict[str, Any]]) -> list[Outcome]:
     Returns
     -------
     list of Outcome
-        Which wells had to be set aside before, as `train` says it.
+        Which wells had to be set aside before, as `train` says it, and at last bugs that the folds met.
     """
     gathered: list[Job] = []
 
@@ -89,8 +91,8 @@ def _train_together(calls: Sequence[dict[str, Any]]) -> list[Outcome]:
 
     planned = [_call("train", {**own, "engine": gather}) for own in calls]
     place = Path(calls[0]["output"])
-    calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
-    return planned
+    trained = calls[0]["engine"]("train", gathered, folder=place, root=place, max_failed=len(gathered))
+    return [*planned, trained._replace(left_out=())]  # what a fold lacked `train` says with the well's name
 
 
 def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]) -> None:

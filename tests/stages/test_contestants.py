@@ -149,3 +149,17 @@ def test_the_report_draws_anew_where_the_cells_of_a_well_were_cut_anew(cropped_s
     commit_step(plate.folder, well, "crop", {**entry, "files": files})
     after = _pictures(plate)
     assert [name for name in before if before[name] != after[name]] == [well]
+
+
+def test_a_bug_in_a_fold_of_one_network_ends_the_run_without_a_second_try(cropped_screen, tmp_path, monkeypatch):
+    tried = []
+
+    def broken(training, *, folder, **settings):
+        tried.append(folder)
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("cellpheno.stages.train.train_fold", broken)
+    screen = Screen(tmp_path / "screen")
+    shutil.copytree(cropped_screen.folder, screen.folder)
+    assert screen.run("steps=[train,predict]", "contestants=[max]") == 1
+    assert len(tried) == len(set(tried)) == 4
