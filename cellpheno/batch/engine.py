@@ -87,7 +87,7 @@ def run_jobs(
         After too many failures, or when the disk fails; what was committed stays.
     """
     started = time.monotonic()
-    pending = [job for job in jobs if not is_done(_entry(step, job, folder), job.key, job.folder or root)]
+    pending = [job for job in jobs if not is_done(_entry(step, job, folder), job.key, _place(job, folder, root)[1])]
     _say(step, jobs, pending)
     limit = max(5, len(jobs) // 5) if max_failed is None else max_failed
     bugs: list[str] = []
@@ -122,6 +122,11 @@ def jobs_ended() -> int:
 def _entry(step: str, job: Job, folder: Path) -> dict[str, Any] | None:
     """What the ledger says of a job."""
     return read_record(job.folder or folder, job.unit).get(step)
+
+
+def _place(job: Job, folder: Path, root: Path) -> tuple[Path, Path]:
+    """Folder of a job's ledger, and what its manifest's paths are relative to: its own counts for both."""
+    return (folder, root) if job.folder is None else (job.folder, job.folder)
 
 
 def _lost(entry: Mapping[str, Any]) -> bool:
@@ -189,13 +194,12 @@ def _each(
             end_workers()
         if workers <= 1 or len(jobs) <= 1:
             for job in jobs:
-                yield job, do_job(step, job, job.folder or folder, job.folder or root)
+                yield job, do_job(step, job, *_place(job, folder, root))
                 advance()
             return
         try:
             with worker_pool(workers) as pool:
-                places = [(job.folder or folder, job.folder or root) for job in jobs]
-                futures = {pool.submit(do_job, step, job, *at): job for job, at in zip(jobs, places, strict=True)}
+                futures = {pool.submit(do_job, step, job, *_place(job, folder, root)): job for job in jobs}
                 for future in as_completed(futures):
                     yield futures[future], future.result()
                     advance()
