@@ -29,7 +29,7 @@ from cellpheno.errors import InputError
 from cellpheno.names import OBJECT, PLATE, WELL, row_keys
 
 MIN_UNITS = 5  # fewer clusters say nothing about how clusters vary
-TELLING = 3  # clusters with mistakes that tell how alike their wells are
+TELLING = 3  # clusters with mistakes, or in which two contestants differ, that tell how alike their wells are
 
 
 class Contest(NamedTuple):
@@ -191,21 +191,21 @@ def difference_interval(values: Floats, resamples: Resamples, confidence: float)
     return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
 
-def alike_interval(value: float, n: float, resamples: Resamples, confidence: float) -> tuple[float, float]:
-    """Interval of a difference of two fractions in which all resamples agree, as where both are always right.
+def untold(n: float, n_apart: int, resamples: Resamples, confidence: float) -> float:
+    """How far a difference of two fractions may be from its value though few resamples, or none, tell the two apart.
 
-    It is as wide as Jeffreys' interval of the share of ``n`` units that tell the two apart, none of which was seen.
+    It is half of Jeffreys' interval of the share of ``n`` units that tell the two apart, where none was seen. With the
+    second and third of the ``n_apart`` units that do it falls to 0: from there on the resamples know.
 
     Examples
     --------
     >>> one_model = Resamples(np.ones((1, 20)), 20, *[np.full(2, 10.0)] * 3, 18, "")
-    >>> low, high = alike_interval(0.0, 20.0, one_model, 0.95)
-    >>> round(low, 3), round(high, 3)
-    (-0.117, 0.117)
+    >>> [round(untold(20.0, n_apart, one_model, 0.95), 3) for n_apart in (0, 1, 2, 3)]
+    [0.117, 0.117, 0.059, 0.0]
     """
     tail = (1 - confidence) / 2
-    half = resamples.spread * float(beta.ppf(1 - tail, 0.5, n / _less_known(resamples, tail) ** 2 + 0.5))
-    return max(value - half, -1.0), min(value + half, 1.0)
+    none_seen = float(beta.ppf(1 - tail, 0.5, n / _less_known(resamples, tail) ** 2 + 0.5))
+    return (1 - _known(n_apart)) * resamples.spread * none_seen
 
 
 def least_detectable(n: float, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
@@ -253,6 +253,12 @@ def units_mistaken(contest: Contest, logits: Floats) -> dict[int | None, int]:
     return {**found, None: len(np.unique(contest.unit[wrong.any(axis=1)]))}
 
 
+def units_apart(contest: Contest, own: Floats, other: Floats) -> int:
+    """Count the units that hold a well of which one contestant says something wrong that the other does not."""
+    apart = (mistaken(own, contest.truth) != mistaken(other, contest.truth)).any(axis=1)
+    return len(np.unique(contest.unit[apart]))
+
+
 def fraction_interval(
     value: float, draws: Floats, most: tuple[float, float], n_mistaken: int, resamples: Resamples, confidence: float
 ) -> tuple[float, float]:
@@ -280,10 +286,14 @@ def fraction_interval(
     n = units = most[0] / few**2
     if variance > 1e-12:
         drawn = min(most[1], value * (1 - value) / variance / few**2)
-        known = min(max(n_mistaken - 1, 0) / (TELLING - 1), 1.0)
-        n = drawn - (1 - known) * max(drawn - units, 0.0)
+        n = drawn - (1 - _known(n_mistaken)) * max(drawn - units, 0.0)
     low, high = beta.ppf([tail, 1 - tail], value * n + 0.5, (1 - value) * n + 0.5)
     return (0.0 if value == 0 else float(low)), (1.0 if value == 1 else float(high))
+
+
+def _known(n_units: int) -> float:
+    """How much so many units tell of how alike the wells of a unit are: 0 one or none, 1 `TELLING` or more."""
+    return min(max(n_units - 1, 0) / (TELLING - 1), 1.0)
 
 
 def _less_known(resamples: Resamples, tail: float) -> float:

@@ -13,6 +13,7 @@ import pandas as pd
 from cellpheno.compare.calibration import calibration_error, calibration_limit
 from cellpheno.compare.metrics import (
     LOWER_IS_BETTER,
+    OF_ANSWERS,
     Flags,
     Floats,
     metrics_for,
@@ -22,7 +23,6 @@ from cellpheno.compare.paired_tests import holm, mcnemar, mid_p, swapped_gaps, w
 from cellpheno.compare.resampling import (
     Contest,
     Resamples,
-    alike_interval,
     contests,
     detectable_difference,
     difference_interval,
@@ -34,7 +34,9 @@ from cellpheno.compare.resampling import (
     positive_interval,
     resample,
     unit_name,
+    units_apart,
     units_mistaken,
+    untold,
 )
 from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
 from cellpheno.errors import InputError
@@ -182,13 +184,14 @@ def _compared(
     over = scored_classes(draws)
     left, right = (score(logits, contest.truth, draws.weights, over).overall for logits in (own, base))
     swapped = swapped_gaps(contest, own, base, len(draws.weights) - 1, seed, over)
+    n_apart = units_apart(contest, own, base)
     rows = []
     for metric in metrics_for(contest.truth):
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
         leaky = LEAKY_NOTE if contest.split.startswith(LEAKY) else ""
         most = most_units(metric, float(right[metric][0]), None, draws)[0]
-        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, most, draws, confidence)
+        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, most, n_apart, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,
@@ -205,14 +208,19 @@ def _compared(
     return rows
 
 
-def _gap_bounds(metric: str, gap: Floats, most: float, draws: Resamples, confidence: float) -> tuple[float, float]:
-    """Interval of a difference, of scores from 0 to 1 at most 1; where no resample tells two apart, doubt is left."""
-    if metric in LOWER_IS_BETTER:
-        return difference_interval(gap, draws, confidence)
-    if np.ptp(gap[np.isfinite(gap)]) <= 1e-12:
-        return alike_interval(float(gap[0]), most, draws, confidence)
+def _gap_bounds(
+    metric: str, gap: Floats, most: float, n_apart: int, draws: Resamples, confidence: float
+) -> tuple[float, float]:
+    """Interval of a difference, of scores from 0 to 1 at most 1; where few units tell two apart, doubt is left."""
     low, high = difference_interval(gap, draws, confidence)
-    return max(low, -1.0), min(high, 1.0)
+    if metric in LOWER_IS_BETTER:
+        return low, high
+    if np.ptp(gap[np.isfinite(gap)]) <= 1e-12:
+        n_apart = 0
+    elif metric not in OF_ANSWERS:
+        n_apart = draws.n_units  # ranks of all wells tell them apart
+    value, doubt = float(gap[0]), untold(most, n_apart, draws, confidence)
+    return max(min(low, value - doubt), -1.0), min(max(high, value + doubt), 1.0)
 
 
 def _detectable(metric: str, drawn: Floats, most: float, draws: Resamples, confidence: float) -> float:

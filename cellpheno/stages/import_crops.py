@@ -11,7 +11,6 @@ import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
-from cellpheno.batch.ledger import status_table
 from cellpheno.bounds import Range
 from cellpheno.errors import DamagedInput, InputError
 from cellpheno.images.crops import Crops, sample_cells, write_crops
@@ -20,6 +19,7 @@ from cellpheno.importers.read import Header
 from cellpheno.names import OBJECT, PLATE, SITE, WELL, well_order
 from cellpheno.plates.commit import commit_file, commit_folder, hash_file
 from cellpheno.seeds import derived_seed
+from cellpheno.stages.well_steps import write_status
 
 SHOWN = 20  # faults of one kind that are listed one by one
 
@@ -82,8 +82,7 @@ def import_crops(
     try:
         return engine("import_crops", jobs, folder=plate, root=plate.parent)._replace(path=plate)
     finally:
-        with commit_file(plate / "status.csv") as temporary:
-            status_table(plate, plate.name, []).to_csv(temporary, index=False)
+        write_status(plate, plate.name)
 
 
 def _check_channels(channels: Mapping[str, int | None]) -> None:

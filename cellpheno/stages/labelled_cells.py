@@ -24,7 +24,7 @@ class LabelledCells(NamedTuple):
     """The cells of a request."""
 
     cells: pd.DataFrame  # Metadata_*, label, place, row, folder; a row a labelled cell that has a crop
-    wells: pd.DataFrame  # Metadata_Plate, Metadata_Well, place: all wells with crops, labelled or not
+    wells: pd.DataFrame  # Metadata_Plate, Metadata_Well, place, folder: all wells with crops, labelled or not
     channels: tuple[str, ...]
     pixel_size_um: float | None
     left_out: tuple[str, ...]  # labelled cells without a crop
@@ -72,7 +72,7 @@ def labelled_cells(plates: Sequence[Path], annotations: Path | None, label: str,
         first = " ".join(map(str, lost.iloc[0][keys]))
         left_out.append(f"{len(lost)} of {len(told)} labelled cells have no crop, such as {first}")
     ordered = found.sort_values(keys, ignore_index=True)
-    return LabelledCells(ordered, wells.drop(columns="folder"), channels, pixel_size_um, tuple(left_out))
+    return LabelledCells(ordered, wells, channels, pixel_size_um, tuple(left_out))
 
 
 def input_hashes_of(cells: pd.DataFrame) -> list[str]:

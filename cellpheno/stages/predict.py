@@ -99,7 +99,7 @@ def predict(
     outcome = here("predict", jobs)
     if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
-        return (not outcome.bugs and without_damaged(wells, plates, kind, again)) or outcome
+        return (not outcome.bugs and without_damaged(wells, kind, again)) or outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
     key = make_key(
         "predict", parts=[hash_file(part) for part in parts], instances=[hash_file(_cells(p)) for p in parts]

@@ -147,7 +147,7 @@ def train(
         check_sizes(wells, kind)
         limits = as_lists(grey_limits(wells, normalization(), kind))
     except DamagedInput:
-        if (outcome := without_damaged(wells, plates, kind, again)) is None:
+        if (outcome := without_damaged(wells, kind, again)) is None:
             raise
         return outcome
     components: dict[str, Any] = {
@@ -193,7 +193,7 @@ def train(
     # One damaged well stops many folds; how many is no reason to give up before it is known which one it is.
     outcome = engine("train", jobs, folder=output, root=output, max_failed=len(jobs), **own)
     damaged = bool(outcome.left_out) and not outcome.bugs
-    return (damaged and without_damaged(wells, plates, kind, again)) or outcome
+    return (damaged and without_damaged(wells, kind, again)) or outcome
 
 
 def check_sizes(wells: pd.DataFrame, instances: Instances) -> None:

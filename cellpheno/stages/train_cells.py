@@ -14,7 +14,7 @@ from cellpheno.bounds import Listed, Range
 from cellpheno.compare.predictions import prediction_rows
 from cellpheno.compare.splits import assign_folds
 from cellpheno.compare.strict_splits import Place, each_fold, fold_name
-from cellpheno.errors import InputError
+from cellpheno.errors import DamagedInput, InputError
 from cellpheno.names import CELL_KEYS, row_keys
 from cellpheno.plates.commit import commit_folder, hash_file
 from cellpheno.seeds import derived_seed
@@ -26,6 +26,7 @@ from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
 from cellpheno.stages.start import check_seen, load_start, merged, seen_before, write_taught
 from cellpheno.stages.train_fold import check_network
+from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.cells import predict_cells
@@ -128,6 +129,7 @@ def train_cells(
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
     """
+    again = functools.partial(train_cells, **locals())  # the same request, should wells be set aside
     parts: dict[str, Any] = {"encoder": encoder, "pooling": pooling, "model": model, "augmentation": augmentation}
     parts |= {"data": data, "optimizer": optimizer, "scheduler": scheduler, "trainer": trainer, "logger": logger}
     parts |= {"patience": patience, "weighted": weighted, "start": start}
@@ -142,14 +144,19 @@ def train_cells(
     before = seen_before(start)
     check_seen(before, folds, no_leak)
     write_cell_plan(cells, folds, output)
-    limits = grey_limits(found.wells, normalization(), Cells())
+    try:
+        limits = as_lists(grey_limits(found.wells, normalization(), Cells()))
+    except DamagedInput:
+        if (outcome := without_damaged(found.wells, Cells(), again)) is None:
+            raise
+        return outcome
     work = functools.partial(
         train_cell_fold,
         classes=names,
         channels=found.channels,
         pixel_size_um=found.pixel_size_um,
         normalization=normalization,
-        limits=as_lists(limits),
+        limits=limits,
         components=parts,
         apart=apart,
         validation=validation,
@@ -159,9 +166,9 @@ def train_cells(
     told = (output, seed, start_hash, merged([*before.values()]))
     jobs = [_job(work, cells, place, held, *told) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
-    outcome = serial("train_cells", jobs)
+    outcome = serial("train_cells", jobs, max_failed=len(jobs))  # as in train, one damaged well stops many folds
     if outcome.left_out:  # a fold's table is not there, or of earlier models
-        return outcome
+        return (not outcome.bugs and without_damaged(found.wells, Cells(), again)) or outcome
     tables = [_table(output, job.unit) for job in jobs]
     settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}
     key = make_key("train_cells", settings=settings, parts=[hash_file(path) for path in tables])

@@ -12,7 +12,7 @@ from cellpheno.batch.locks import unit_lock
 from cellpheno.errors import DamagedInput, InputError
 from cellpheno.names import PLATE, WELL, parse_wells
 from cellpheno.plates.commit import commit_file
-from cellpheno.plates.plate import Plate, open_plate
+from cellpheno.plates.plate import Plate
 from cellpheno.training.instances import Instances
 
 log = logging.getLogger("cellpheno")
@@ -68,22 +68,18 @@ def do_wells(step: str, plate: Plate, jobs: Sequence[Job], engine: Callable[...,
     try:
         return engine(step, jobs, folder=plate.folder, root=root(plate))._replace(path=path)
     finally:
-        write_status(plate)
+        write_status(plate.folder, plate.name)
 
 
-def write_status(plate: Plate) -> pd.DataFrame:
-    """Write ``status.csv``: every well of plate map and images once, derived from the ledger."""
-    path = plate.folder / "platemap.csv"
+def write_status(folder: Path, plate: str) -> None:
+    """Write ``status.csv``: every well of plate map and images once, derived from the ledger in the plate's folder."""
+    path = folder / "platemap.csv"
     planned = list(pd.read_csv(path, dtype=str, keep_default_na=False)[WELL]) if path.is_file() else []
-    table = status_table(plate.folder, plate.name, planned)
-    with commit_file(plate.folder / "status.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    return table
+    with commit_file(folder / "status.csv") as temporary:
+        status_table(folder, plate, planned).to_csv(temporary, index=False)
 
 
-def without_damaged(
-    wells: pd.DataFrame, plates: Sequence[Path], instances: Instances, again: Callable[[], Outcome]
-) -> Outcome | None:
+def without_damaged(wells: pd.DataFrame, instances: Instances, again: Callable[[], Outcome]) -> Outcome | None:
     """Set wells aside that cannot be read, and do a step again that met one; None where all can be read.
 
     A well is set aside in its plate's ledger, in the step that wrote what is damaged: no later step counts on it, and
@@ -92,16 +88,15 @@ def without_damaged(
     Parameters
     ----------
     wells : DataFrame
-        All wells of the step, as from `cellpheno.stages.wells.with_places`.
-    plates : sequence of Path
+        All wells of the step: Metadata_Plate, Metadata_Well, folder (the plate's), place (of the instances).
     instances : Instances
     again : callable
     """
     lost = [line for _, well in wells.iterrows() if (line := _set_aside_damaged(well, instances))]
     if not lost:
         return None
-    for plate in map(open_plate, plates):
-        write_status(plate)
+    for folder, plate in wells[["folder", PLATE]].drop_duplicates().itertuples(index=False):
+        write_status(Path(folder), plate)
     log.warning("set aside, everything is done again without: %s", "; ".join(lost))
     outcome = again()
     return outcome._replace(left_out=(*lost, *outcome.left_out))
@@ -112,15 +107,16 @@ def _set_aside_damaged(well: pd.Series, instances: Instances) -> str:
     folder, name = Path(well["folder"]), str(well[WELL])
     piece = 256 if instances.same_size else 16  # whole fields are large
     try:
-        for start in range(0, int(well["n_instances"]), piece):
+        for start in range(0, instances.count(well["place"]), piece):
             instances.read(well["place"], slice(start, start + piece))
     except DamagedInput as error:
         with unit_lock(folder / "ledger" / f"{name}.lock"):
-            if (entry := read_record(folder, name).get(instances.step)) is None:
+            record = read_record(folder, name)
+            made_by = [step for step in (instances.step, "import_crops") if step in record]
+            if not made_by:
                 return ""
-            commit_step(
-                folder, name, instances.step, {**entry, "status": "quarantined", "messages": list(error.faults)}
-            )
+            entry = {**record[made_by[0]], "status": "quarantined", "messages": list(error.faults)}
+            commit_step(folder, name, made_by[0], entry)
         return f"{well[PLATE]} {name}: {'; '.join(error.faults)}"
     return ""
 

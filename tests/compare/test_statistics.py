@@ -369,3 +369,23 @@ def test_after_five_folds_a_difference_is_half_as_uncertain_again_and_a_score_is
     np.testing.assert_array_equal(crossed["p"], apart["p"])
     twice = pd.concat([five, five.assign(repeat=1)])  # repeats are averaged: still five folds
     pd.testing.assert_frame_equal(differences(twice, names, reference="engineered", **options), crossed)
+
+
+def test_one_well_that_tells_two_apart_leaves_no_less_doubt_than_none():
+    """Of 18 compounds, wells of one, then of three, are called otherwise: from there on the resamples know."""
+    truth = np.repeat(np.arange(3), 36)
+    right = np.eye(3)[truth] * 4
+    compounds = [f"{i // 6:02d}" for i in range(len(truth))]
+
+    def half_width(wells):
+        other = right.copy()
+        other[wells] = np.eye(3)[(truth[wells] + 1) % 3] * 4
+        table, names = prediction_table(truth, 3, {"mil": other, "engineered": right}, plates=compounds)
+        about = {"reference": "engineered", "unit": "Metadata_Plate", "n_bootstrap": 300, "seed": 0}
+        row = differences(table, names, **about).set_index("metric").loc["balanced_accuracy"]
+        assert row["value"] == pytest.approx(-len(wells) / 108)
+        return (row["high"] - row["low"]) / 2
+
+    none, one, three = half_width([]), half_width([0]), half_width([0, 40, 80])
+    assert one == pytest.approx(none)
+    assert 0.02 < three < one / 2

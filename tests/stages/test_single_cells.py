@@ -128,6 +128,22 @@ def test_a_second_run_does_nothing_and_a_lost_fold_comes_back_to_the_same_bytes(
     assert screen.hashes() == trained.hashes()
 
 
+@pytest.mark.parametrize("normalization", ["per_crop", "plate_percentiles"])  # met by a fold, and before any
+def test_damaged_crops_cost_their_well_and_no_fold(trained, tmp_path, caplog, normalization):
+    screen = Screen(tmp_path / "copy")
+    shutil.copytree(trained.folder, screen.folder)
+    next(p for p in (screen.folder / "set/crops/A02.zarr/pixels/c").rglob("*") if p.is_file()).write_bytes(b"")
+    steps = ("steps=[train_cells]", f"normalization={normalization}", "trainer.max_epochs=1")
+    assert screen(*CELLS, *steps) == 3
+    assert "left out set A02: " in caplog.text
+    status = pd.read_csv(screen.folder / "set/status.csv").set_index("Metadata_Well")
+    assert status["status"].to_dict() == {"A01": "done", "A02": "quarantined", "A03": "done"}
+    table = pd.read_parquet(screen.folder / "runs/cells/predictions-cells.parquet")
+    assert table["Metadata_Well"].value_counts().to_dict() == {"A01": 24, "A03": 24}
+    assert screen(*CELLS, "trainer.max_epochs=1") == 0  # imported anew
+    assert len(pd.read_parquet(screen.folder / "runs/cells/predictions-cells.parquet")) == 72
+
+
 def test_members_are_predicted_by_their_mean_logit(trained, tmp_path):
     screen = Screen(tmp_path / "copy")
     shutil.copytree(trained.folder, screen.folder)
