@@ -1,16 +1,26 @@
 """How good each contestant is, how sure that is, and whether one is ahead of another.
 
 All contestants of a split are scored on the same wells and the same resamples, so that their differences are paired;
-how the intervals are made is told in `cellpheno.compare.resampling`.
+how they are drawn is told in `cellpheno.compare.resampling`, how intervals are made in `cellpheno.compare.intervals`.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cellpheno.compare.calibration import calibration_error, calibration_limit
+from cellpheno.compare.intervals import (
+    detectable_difference,
+    difference_interval,
+    fraction_interval,
+    least_detectable,
+    most_units,
+    no_interval,
+    positive_interval,
+    untold,
+)
 from cellpheno.compare.metrics import (
     LOWER_IS_BETTER,
     OF_ANSWERS,
@@ -24,26 +34,18 @@ from cellpheno.compare.resampling import (
     Contest,
     Resamples,
     contests,
-    detectable_difference,
-    difference_interval,
-    fraction_interval,
     generator,
-    least_detectable,
-    most_units,
-    no_interval,
-    positive_interval,
     resample,
     unit_name,
     units_apart,
     units_mistaken,
-    untold,
 )
 from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
+from cellpheno.compare.verdict import note_with_reason, verdict
 from cellpheno.errors import InputError
 
 DIFFERENCE_COLUMNS = ["contestant", "reference", "split", "metric", "value", "low", "high", "p", "p_holm", "p_mcnemar"]
 DIFFERENCE_COLUMNS += ["detectable", "n", "n_unit", "unit", "verdict", "note"]
-AHEAD, BEHIND, NO_DIFFERENCE = "ahead", "behind", "no evidence of a difference"
 
 
 def scores(
@@ -171,8 +173,8 @@ def differences(
     table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
     strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
     facts = table.assign(p_holm=strict).to_dict("records")
-    table["verdict"] = [_verdict(row, 1 - confidence) for row in facts]
-    table["note"] = [_with_reason(row, 1 - confidence) for row in facts]
+    table["verdict"] = [verdict(row, 1 - confidence) for row in facts]
+    table["note"] = [note_with_reason(row, 1 - confidence) for row in facts]
     return table[DIFFERENCE_COLUMNS]
 
 
@@ -237,47 +239,6 @@ def _wells_alone(metric: str, contest: Contest) -> bool:
     return metric == "balanced_accuracy" and contest.truth.ndim == 1 and alone
 
 
-def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: str = "") -> str:
-    """One row of `differences` as a sentence to quote, with the name of the split where it is given.
-
-    Examples
-    --------
-    >>> row = {"contestant": "mil", "reference": "engineered", "metric": "balanced_accuracy", "value": 0.04,
-    ...        "low": 0.01, "high": 0.07, "p": 0.012, "n": 110, "n_unit": 110, "unit": "well", "verdict": "ahead"}
-    >>> verdict_sentence(row)
-    'mil is ahead of engineered by 0.04 [0.01, 0.07] balanced accuracy over 110 wells (p = 0.012).'
-    >>> verdict_sentence({**row, "n_unit": 18, "unit": "compound", "p_holm": 0.024}, "by treatment").split("over ")[1]
-    '110 wells, 18 compounds (split by treatment; p = 0.024, Holm-corrected).'
-    """
-    row = dict(difference)
-    value, low, high = (float(str(row[key])) for key in ("value", "low", "high"))
-    behind, less_is_better = row["verdict"] == BEHIND, row["metric"] in LOWER_IS_BETTER
-    if row["verdict"] != NO_DIFFERENCE and behind != less_is_better:  # "behind by 0.04", not by -0.04
-        value, low, high = -value, -high, -low
-    names = {
-        "macro_auroc": "macro AUROC",
-        "mean_average_precision": "mAP",
-        "macro_f1": "macro F1",
-        "log_loss": "log loss (less is better)",
-        "brier": "Brier score (less is better)",
-    }
-    metric = names.get(str(row["metric"]), str(row["metric"]).replace("_", " "))
-    bounds = "[no interval]" if np.isnan(low) else f"[{_plain(low)}, {_plain(high)}]"
-    units = "" if row["unit"] == "well" else f", {row['n_unit']} {row['unit']}s"
-    p = float(str(row.get("p_holm", row["p"])))
-    small = ("p < 0.001" if p < 0.001 else f"p = {p:.3f}") + (", Holm-corrected" if "p_holm" in row else "")
-    where = f"split {split}; " if split else ""
-    figures = f"{_plain(value)} {bounds} {metric} over {row['n']} wells{units} ({where}{small})."
-    if row["verdict"] == NO_DIFFERENCE:
-        least = float(str(row.get("detectable", "nan")))
-        power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
-        if least > 1 and not less_is_better:  # of scores from 0 to 1
-            power = " Over so few, no difference would have been shown 4 times in 5."
-        power += f" No lead is told: {row['note']}." if row.get("note") else ""
-        return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
-    return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
-
-
 def _bounds(
     metric: str, k: int | None, values: Floats, draws: Resamples, n_mistaken: int, confidence: float
 ) -> tuple[float, float, str]:
@@ -313,34 +274,3 @@ def _calibration(contest: Contest, contestant: str, seed: int) -> dict[str, floa
         "calibration_error": calibration_error(logits, contest.truth),
         "calibration_limit": calibration_limit(logits, contest.truth.ndim == 2, rng),
     }
-
-
-def _verdict(row: Mapping[Hashable, Any], level: float) -> str:
-    if not (row["p_holm"] < level and (row["low"] > 0 or row["high"] < 0)):
-        return NO_DIFFERENCE
-    better = (row["value"] < 0) == (row["metric"] in LOWER_IS_BETTER)
-    return AHEAD if better else BEHIND
-
-
-def _with_reason(row: Mapping[Hashable, Any], level: float) -> str:
-    """Note of a difference, with what stands against a lead where p alone would tell one."""
-    note = str(row["note"])
-    if not row["p"] < level or _verdict(row, level) != NO_DIFFERENCE:
-        return note
-    reasons = [note] if note else []
-    least = 0.5 ** (row["n_unit"] - 1)  # all swapped one way, or the other
-    if row["low"] <= 0 <= row["high"]:
-        also = ", which reckons with other training wells," if row["spread"] > 1 else ""
-        reasons.append(f"the interval{also} holds zero")
-    if least >= level:
-        reasons.append(f"of {row['n_unit']} units too few swaps are possible, the least p is {least:.3f}")
-    elif row["p_whole"] >= level:
-        reasons.append(f"p counts ties half, counted whole it is {row['p_whole']:.3f}")
-    elif row["p_holm"] >= level:
-        reasons.append(f"corrected for the number of contestants p is {row['p_holm']:.3f}")
-    return "; ".join(reasons)
-
-
-def _plain(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:.2f}"

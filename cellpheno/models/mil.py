@@ -27,11 +27,11 @@ from typing import Annotated, Any, NamedTuple, Protocol, Self, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from cellpheno.bounds import Range
 from cellpheno.models.dropout import Dropout, seed_device
 from cellpheno.models.finetune import freeze, parameter_groups
+from cellpheno.models.losses import balanced_accuracy, one_class_loss, several_classes_loss
 from cellpheno.models.segments import BagSums, merge, share
 from cellpheno.models.transforms import eight_orientations
 
@@ -246,27 +246,8 @@ class MILClassifier(pl.LightningModule):
 
     def loss(self, out: BagOutput, labels: Tensor) -> Tensor:
         """Mean loss of a batch with labels (B,), or (B, K) with several classes a bag."""
-        if self.multilabel:
-            losses = [self._yes_no(logits, labels) for logits in (out.logits, out.bag_scores) if logits is not None]
-            return torch.stack(losses).sum()
-        smooth = self.label_smoothing
-        each = cross_entropy(out.logits.float(), labels, label_smoothing=smooth, reduction="none")  # (B,)
-        if out.bag_scores is not None:
-            truth = one_hot(labels, len(self.classes)) * (1 - smooth) + smooth / len(self.classes)  # (B, K)
-            each = each + binary_cross_entropy_with_logits(out.bag_scores.float(), truth, reduction="none").sum(1)
-        # A bag counts by its own class. Given to torch, the weights would also weigh the smoothing, which then goes to
-        # the rare classes, and a mean would be by their sum, so that a batch of one well is not weighed.
-        return (each if self.class_weights is None else each * self.class_weights[labels]).mean()
-
-    def _yes_no(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum over the classes of the binary cross-entropy, mean over the bags; logits and labels (B, K)."""
-        smooth = labels.float() * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weight = None
-        if self.class_weights is not None:
-            no, yes = self.class_weights
-            weight = torch.where(labels > 0, yes, no)  # (B, K)
-        total = binary_cross_entropy_with_logits(logits.float(), smooth, weight=weight, reduction="sum")
-        return total / len(labels)
+        own = several_classes_loss if self.multilabel else one_class_loss
+        return own(out.logits, out.bag_scores, labels, self.class_weights, self.label_smoothing)
 
     def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor | None:
         """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
@@ -334,22 +315,6 @@ def flatten_positions(features: Tensor, bag: Tensor) -> tuple[Tensor, Tensor]:
         return features, bag
     positions = features.shape[2] * features.shape[3]
     return features.permute(0, 2, 3, 1).flatten(0, 2), bag.repeat_interleave(positions)
-
-
-def balanced_accuracy(labels: Tensor, predicted: Tensor) -> Tensor:
-    """Mean recall over the classes that are there.
-
-    Parameters
-    ----------
-    labels, predicted : Tensor of shape (B,), int64
-
-    Examples
-    --------
-    >>> balanced_accuracy(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 1])).item()
-    0.8333333730697632
-    """
-    hits = (labels == predicted).float()
-    return torch.stack([hits[labels == k].mean() for k in sorted(set(labels.tolist()))]).mean()
 
 
 def build_classifier(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from cellpheno.compare.statistics import verdict_sentence
+from cellpheno.compare.verdict import verdict_sentence
 from cellpheno.report.run import Run, records
 from cellpheno.report.summary import CONTROLS, chance_of, in_order, main_metric, told_score
 from cellpheno.report.words import contestant_label, metric, number, quoted_label, split_label

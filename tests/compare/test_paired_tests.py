@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
 from cellpheno.compare.paired_tests import holm, mcnemar
-from cellpheno.compare.statistics import differences, verdict_sentence
+from cellpheno.compare.statistics import differences
+from cellpheno.compare.verdict import verdict_sentence
 from tests.compare.test_statistics import draw_logits, prediction_table
 
 

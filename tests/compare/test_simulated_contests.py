@@ -10,11 +10,13 @@ from sklearn.linear_model import LogisticRegression
 
 from cellpheno.compare.baselines import fit_predict
 from cellpheno.compare.contest import contest
+from cellpheno.compare.intervals import most_units
 from cellpheno.compare.metrics import METRICS, score
 from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
-from cellpheno.compare.resampling import Contest, most_units, resample, units_apart, units_mistaken
+from cellpheno.compare.resampling import Contest, resample, units_apart, units_mistaken
 from cellpheno.compare.splits import by_well
-from cellpheno.compare.statistics import _bounds, _gap_bounds, _verdict, differences, scores
+from cellpheno.compare.statistics import _bounds, _gap_bounds, differences, scores
+from cellpheno.compare.verdict import verdict
 from cellpheno.profiles.normalize import fit_robust_z
 from cellpheno.profiles.select import select_features
 from tests.compare.test_statistics import prediction_table
@@ -71,9 +73,9 @@ def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
             most, n_apart = most_units(metric, drawn[1][metric][0], None, draws)[0], units_apart(contest, *logits)
             low, high = _gap_bounds(metric, gap, most, n_apart, draws, 0.95)
             row = {"metric": metric, "value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
-            verdict = _verdict(row | {"p_holm": whole_p(swapped[metric])}, 0.05)
+            told = verdict(row | {"p_holm": whole_p(swapped[metric])}, 0.05)
             of_one = {"score": drawn[0][metric][0], "score_low": bounds[0][0], "score_high": bounds[0][1]}
-            rows.append(row | of_one | {"verdict": verdict})
+            rows.append(row | of_one | {"verdict": told})
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,8 @@ from scipy.stats import permutation_test, t
 from cellpheno.compare.metrics import METRICS
 from cellpheno.compare.metrics import score as plain_score
 from cellpheno.compare.resampling import Contest, fold_spread, resample, units_mistaken
-from cellpheno.compare.statistics import _bounds, _with_reason, differences, scores, verdict_sentence
+from cellpheno.compare.statistics import _bounds, differences, scores
+from cellpheno.compare.verdict import note_with_reason, verdict_sentence
 from cellpheno.errors import InputError
 
 
@@ -342,7 +343,7 @@ def test_a_small_p_without_a_lead_is_explained():
 
     def told(**facts):
         row = {"p": 0.04, "p_whole": 0.04, "p_holm": 0.04, "low": 0.1, "high": 0.3, "value": 0.2, "n_unit": 40}
-        return _with_reason({**row, "metric": "macro_f1", "note": "", "spread": 1.0, **facts}, 0.05)
+        return note_with_reason({**row, "metric": "macro_f1", "note": "", "spread": 1.0, **facts}, 0.05)
 
     assert told() == ""
     assert told(low=-0.1) == "the interval holds zero"

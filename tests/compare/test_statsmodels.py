@@ -8,8 +8,9 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from cellpheno.compare.intervals import detectable_difference
 from cellpheno.compare.paired_tests import holm, mcnemar
-from cellpheno.compare.resampling import Resamples, detectable_difference
+from cellpheno.compare.resampling import Resamples
 
 
 @pytest.mark.parametrize("p", [[0.3], [0.04, 0.01], [0.02, 0.02, 1.0, 0.0], [0.9, 0.012, 0.011, 0.5, 0.01, 0.03]])

@@ -11,7 +11,8 @@ from torch.nn.functional import binary_cross_entropy, cross_entropy, one_hot
 
 from cellpheno.models.attention import GatedAttention
 from cellpheno.models.encoders import Features, SmallResNet
-from cellpheno.models.mil import BagOutput, MILClassifier, balanced_accuracy, build_classifier
+from cellpheno.models.losses import balanced_accuracy
+from cellpheno.models.mil import BagOutput, MILClassifier, build_classifier
 from cellpheno.models.pooling import Mean, NoisyAnd
 from cellpheno.models.segments import bag_sum
 
