@@ -22,7 +22,8 @@ from cellpheno.errors import InputError, Stopped
 STAGES = Path(__file__).parent / "stages"
 STEPS = (
     *("run", "simulate", "import_plate", "segment", "measure", "crop", "embed", "image_statistics"),
-    *("train", "predict", "compare", "learning_curve", "predict_baselines", "report", "record"),
+    *("train", "predict", "compare", "learning_curve", "report", "record"),
+    *("predict_baselines", "score_new"),
     *("import_crops", "train_cells", "transfer_curve"),
 )
 WHOLE = {"experiment": "a named, whole run", "preset": "settings of many keys that belong together"}  # groups of no key
