@@ -1,11 +1,17 @@
 """Which values a setting may take, said beside its type, as ``dropout: Annotated[float, Range(0, 1)]``.
 
-`cellpheno.config_check` reads it, so that a value outside is refused with its key before any work.
+`cellpheno.config_check` reads it, so that a value outside is refused with its key before any work; a function that is
+`bounded` refuses it from Python too.
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Range(NamedTuple):
@@ -62,3 +68,44 @@ class Listed(NamedTuple):
         if double := next((entry for entry in entries if entries.count(entry) > 1), None):
             return f"each once, {double!r} stands there {entries.count(double)} times"
         return "rising numbers" if self.rising and entries != sorted(entries) else ""
+
+
+def bounded(function: Function) -> Function:
+    """Let a function refuse what is outside the `Range`, or none of the ``Literal``, of a parameter.
+
+    Raises
+    ------
+    ValueError
+        When the function is called so, with its name, the parameter's, what came and what was wanted.
+
+    Examples
+    --------
+    >>> @bounded
+    ... def rings(bins: typing.Annotated[int, Range(1, 9)] = 4) -> int:
+    ...     return bins
+    >>> rings(), rings(9)
+    (4, 9)
+    >>> rings(bins=0)
+    Traceback (most recent call last):
+    ValueError: rings bins 0: wanted 1 to 9
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if wanted := _outside(value, hints.get(name)):
+                raise ValueError(f"{function.__name__} {name} {value!r}: wanted {wanted}")
+        return function(*args, **kwargs)
+
+    return cast(Function, checked)
+
+
+def _outside(value: Any, hint: Any) -> str:
+    """What should have been given; empty where the value fits, or nothing is said of it."""
+    options = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    if options and value not in options:
+        return " or ".join(options)
+    ranges = [bound for bound in getattr(hint, "__metadata__", ()) if isinstance(bound, Range)]
+    return next((wanted for bound in ranges if (wanted := bound.wanted(value))), "")

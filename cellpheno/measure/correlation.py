@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
+from cellpheno.bounds import Range, bounded
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 from cellpheno.measure.ranks import dense_ranks
@@ -35,6 +35,7 @@ class _Channel(NamedTuple):
     passing: NDArray[np.float64]  # (n,) sum of the levels from the cut on
 
 
+@bounded
 def correlation(
     objects: Objects,
     image1: NDArray[Any],
@@ -104,9 +105,6 @@ def correlation(
     >>> features["Correlation_Correlation_DNA_ER"].item(), features["Correlation_Manders_ER_DNA"].item()
     (1.0, 0.8888888888888888)
     """
-    check_reference(reference)
-    if not 0 <= threshold < 100:
-        raise ValueError(f"correlation threshold {threshold}: wanted 0 to below 100 percent of the object's maximum")
     x = objects.once(_channel, image1, threshold, reference)
     y = objects.once(_channel, image2, threshold, reference)
     scale = full_scale(image1) / full_scale(image2)  # of y / x
@@ -133,22 +131,6 @@ def correlation(
     for image in (image1, image2):
         table[:, ~all_finite(objects, objects.once(pixel_values, image))] = np.nan
     return {name.format(channel1, channel2): column for name, column in zip(_NAMES, table, strict=True)}
-
-
-def check_reference(reference: str) -> None:
-    """Refuse a reference that does not exist.
-
-    Raises
-    ------
-    ValueError
-        If it is neither cellprofiler nor cp_measure.
-
-    Examples
-    --------
-    >>> check_reference("cellprofiler")
-    """
-    if reference not in ("cellprofiler", "cp_measure"):
-        raise ValueError(f"reference {reference!r}: wanted cellprofiler or cp_measure")
 
 
 def grey_levels(objects: Objects, image: NDArray[Any]) -> NDArray[np.float64]:

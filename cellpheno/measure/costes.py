@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
-from cellpheno.measure.correlation import check_reference, grey_levels, lowest_level
+from cellpheno.bounds import Range, bounded
+from cellpheno.measure.correlation import grey_levels, lowest_level
 from cellpheno.measure.costes_threshold import image_threshold, object_thresholds
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 
 
+@bounded
 def costes(
     objects: Objects,
     image1: NDArray[Any],
@@ -72,9 +73,6 @@ def costes(
     >>> round(features["Correlation_Costes_DNA_ER"].item(), 4)
     0.974
     """
-    check_reference(reference)
-    if not 2 <= steps <= 2**24:
-        raise ValueError(f"costes steps {steps}: wanted 2 to {2**24}")
     x, y = objects.once(grey_levels, image1), objects.once(grey_levels, image2)
     n_steps = max(int(full_scale(image)) if image.dtype.kind == "u" else steps for image in (image1, image2))
     scales = full_scale(image1), full_scale(image2)

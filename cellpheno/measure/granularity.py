@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
+from cellpheno.bounds import Range, bounded
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 from cellpheno.measure.opening_tree import OpeningTree, opening_tree
@@ -15,6 +15,7 @@ from cellpheno.measure.opening_tree import OpeningTree, opening_tree
 _trees: dict[tuple[Any, ...], OpeningTree] = {}  # of read-only images, for as long as the image lives
 
 
+@bounded
 def granularity(
     objects: Objects,
     image: NDArray[Any],
@@ -85,7 +86,6 @@ def granularity(
     >>> features["Granularity_1_DNA"].tolist(), features["Granularity_2_DNA"].tolist()
     ([100.0], [0.0])
     """
-    _check(subsample, background_subsample, background_radius, spectrum, reference)
     values, scale = objects.once(pixel_values, image), full_scale(image)
     size = tuple(_reduced(length, subsample, reference) for length in image.shape)
     if min(size) < 2:
@@ -102,18 +102,6 @@ def granularity(
         table[~all_finite(objects, values)] = np.nan
     columns = np.ascontiguousarray(table.T)
     return {f"Granularity_{k}_{channel}": column for k, column in enumerate(columns, start=1)}
-
-
-def _check(subsample: float, background_subsample: float, radius: int, spectrum: int, reference: str) -> None:
-    for name, value in {"subsample": subsample, "background_subsample": background_subsample}.items():
-        if not 0 < value <= 1:
-            raise ValueError(f"granularity {name} {value}: wanted above 0, at most 1")
-    if radius < 0:
-        raise ValueError(f"granularity background_radius {radius}: wanted 0 pixels or more")
-    if not 1 <= spectrum <= 255:
-        raise ValueError(f"granularity spectrum {spectrum}: wanted 1 to 255 steps")
-    if reference not in ("cellprofiler", "cp_measure"):
-        raise ValueError(f"reference {reference!r}: wanted 'cellprofiler' or 'cp_measure'")
 
 
 def _reduced(length: int, subsample: float, reference: str) -> float:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellpheno.bounds import bounded
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values, sort_within
 
@@ -33,6 +34,7 @@ _PLACES = (  # these are in pixels
 )
 
 
+@bounded
 def intensity(
     objects: Objects,
     image: NDArray[Any],
@@ -117,8 +119,6 @@ def intensity(
     >>> features["Intensity_MeanIntensity_DNA"].tolist()
     [0.5, 0.2]
     """
-    if reference not in ("cellprofiler", "cp_measure"):
-        raise ValueError(f"intensity reference {reference!r}: wanted cellprofiler or cp_measure")
     scale = full_scale(image)
     values = objects.once(pixel_values, image)  # (P,)
     table = _intensity(

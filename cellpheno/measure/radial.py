@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
+from cellpheno.bounds import Range, bounded
 from cellpheno.measure.distance import edge_distance
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
@@ -15,6 +15,7 @@ _WEDGES = 8
 _NOWHERE = 2**16 - 1  # the wedge of a pixel that no path inside the object joins to the centre
 
 
+@bounded
 def radial_distribution(
     objects: Objects,
     image: NDArray[Any],
@@ -92,12 +93,6 @@ def radial_distribution(
     >>> {name: round(float(values[0]), 3) for name, values in features.items() if "1of2" in name and "CV" not in name}
     {'RadialDistribution_FracAtD_DNA_1of2': 0.5, 'RadialDistribution_MeanFrac_DNA_1of2': 0.9}
     """
-    if not 1 <= bins <= _NOWHERE // _WEDGES - 1:
-        raise ValueError(f"radial bins {bins}: wanted 1 to {_NOWHERE // _WEDGES - 1} rings")
-    if not maximum_radius > 0:
-        raise ValueError(f"radial maximum_radius {maximum_radius}: wanted above 0 pixels")
-    if reference not in ("cellprofiler", "cp_measure"):
-        raise ValueError(f"reference {reference!r}: wanted 'cellprofiler' or 'cp_measure'")
     full_scale(image)  # refuses other types; the scale itself cancels
     values = objects.once(pixel_values, image)
     rings = objects.once(_rings, bins, float(maximum_radius) if not scaled else None, reference)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
+from cellpheno.bounds import Range, bounded
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
 
@@ -28,6 +28,7 @@ HARALICK = (
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))  # (y, x) of the neighbour, named 00, 01, 02, 03
 
 
+@bounded
 def texture(
     objects: Objects,
     image: NDArray[Any],
@@ -107,10 +108,6 @@ def texture(
     >>> [features[f"Texture_Contrast_DNA_1_0{k}_256"].item() for k in range(4)]
     [1.0, 0.0, 1.0, 0.0]
     """
-    if not 2 <= levels <= 256:
-        raise ValueError(f"texture levels {levels}: wanted 2 to 256")
-    if bad := [scale for scale in scales if scale < 1]:
-        raise ValueError(f"texture scales {bad}: wanted 1 pixel or more")
     values = objects.once(pixel_values, image)
     finite = all_finite(objects, values)
     grey = _quantize(values, levels, channel)  # (P,)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial.chebyshev import poly2cheb
 from numpy.typing import NDArray
 
-from cellpheno.bounds import Range
+from cellpheno.bounds import Range, bounded
 from cellpheno.measure.hull import enclosing_circles
 from cellpheno.measure.kernel import kernel
 from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_values
@@ -16,6 +16,7 @@ from cellpheno.measure.objects import Objects, all_finite, full_scale, pixel_val
 _LANES = 4  # numbers that the processor adds at once
 
 
+@bounded
 def zernike(objects: Objects, degree: Annotated[int, Range(0, 20)] = 9) -> dict[str, NDArray[np.float64]]:
     """Zernike moments of each object's shape, as CellProfiler 4.2 defines them.
 
@@ -61,6 +62,7 @@ def zernike(objects: Objects, degree: Annotated[int, Range(0, 20)] = 9) -> dict[
     return {f"AreaShape_Zernike_{n}_{m}": row for (n, m), row in zip(_orders(degree), magnitude, strict=True)}
 
 
+@bounded
 def intensity_zernike(
     objects: Objects, image: NDArray[Any], channel: str, degree: Annotated[int, Range(0, 20)] = 9
 ) -> dict[str, NDArray[np.float64]]:
@@ -137,8 +139,6 @@ def _moments(
     The Chebyshev products T_p(y) T_q(x), p + q <= degree, span the same space, and a row of pixels needs only the
     T_q(x), which depend on the column alone: a pixel costs degree + 1 multiplications, whatever the orders.
     """
-    if not 0 <= degree <= 20:
-        raise ValueError(f"Zernike degree {degree}: wanted 0 to 20")
     circles = objects.once(enclosing_circles)
     width = -(-(degree + 1) // _LANES) * _LANES
     sums = _chebyshev_sums(objects.pointer, objects.rows, objects.cols, objects.boxes, circles, values, width)

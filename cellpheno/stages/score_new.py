@@ -90,19 +90,19 @@ def score_new(
         way = "set label_separator as in its training" if multilabel else "label_separator=null"
         raise InputError(f"models={models} tells {'several classes' if multilabel else 'one class'} a well: {way}")
     wells = _labelled(plates, label, classes, label_separator, names)
-    folders = _said(output, contestant, contestants)
+    said = _said(output, contestant, contestants)
     trained = read_csv(models / "wells.csv")
     wells, messages = _new(wells, trained, compound_column(wells, compound, label))
-    for name in folders:
-        _check_models(contestant_folder(models, name) if name in contestants else models, wells, no_leak)
+    for folder in (models, *(contestant_folder(models, name) for name in contestants)):
+        _check_models(folder, wells, no_leak)
     about = {"unit": unit, "n_bootstrap": n_bootstrap, "seed": seed, "multilabel": multilabel}
     about |= {"junk": kinds.loc[kinds["kind"] == JUNK, "class"].tolist()}
-    work = functools.partial(_score, wells, folders, models, output, names, reference, about, messages)
+    work = functools.partial(_score, wells, said, models, output, names, reference, about, messages)
     promise = models / "scores.csv"
     key = make_key(
         "score_new",
         wells=wells.drop(columns="folder").astype(str).to_dict("list"),
-        said={name: hash_file(path) for name, path in folders.items()},
+        said={name: hash_file(path) for name, path in said.items()},
         promised=hash_file(promise) if promise.is_file() else None,
         settings=[names, reference, about],
         messages=messages,
@@ -139,12 +139,13 @@ def _labelled(
 
 def _said(output: Path, own: str, contestants: Mapping[str, Any]) -> dict[str, Path]:
     """Tables of what was said of the new plates: of each network, and of the baselines together."""
-    places = {own: output / PREDICTIONS, **{n: contestant_folder(output, n) / PREDICTIONS for n in contestants}}
-    found = {name: path for name, path in {**places, "": output / BASELINES}.items() if path.is_file()}
-    if not found:
+    beside = {name: contestant_folder(output, name) / PREDICTIONS for name in contestants}
+    places = {own: output / PREDICTIONS, **beside, "baselines": output / BASELINES}
+    found = {name: path for name, path in places.items() if path.is_file()}
+    if missing := [name for name in (contestants if found else places) if name not in found]:
         raise InputError(
-            f"output={output} holds no predictions; run: cellpheno run output={output} models=RUN "
-            "steps=[predict,predict_baselines,score_new] ..."
+            f"output={output} holds no predictions of {', '.join(missing)}; run: cellpheno run output={output} "
+            "models=RUN steps=[predict,predict_baselines,score_new] ..."
         )
     return found
 

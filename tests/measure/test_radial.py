@@ -111,7 +111,7 @@ def test_references_differ_where_two_pixels_are_deepest():
     ]
     # the centre, its neighbours above, below and aside, and the other deepest pixel; columns 1 2 3 4, squares 1 4 9 16
     assert inner == pytest.approx([(1 + 3 * 4 + 9) / 90, (4 + 3 * 9 + 16) / 90])
-    with pytest.raises(ValueError, match="'cellprofiler' or 'cp_measure'"):
+    with pytest.raises(ValueError, match="wanted cellprofiler or cp_measure"):
         radial_distribution(objects, image, "DNA", reference="CellProfiler")
 
 

@@ -118,7 +118,7 @@ def test_refusals():
         texture(objects, np.where(np.eye(4) > 0, 300, image), "ER")
     with pytest.raises(ValueError, match="levels 257: wanted 2 to 256"):
         texture(objects, image, "ER", levels=257)
-    with pytest.raises(ValueError, match=r"scales \[0\]"):
+    with pytest.raises(ValueError, match=r"scales \[3, 0\]: wanted 1 or more"):
         texture(objects, image, "ER", scales=[3, 0])
 
 

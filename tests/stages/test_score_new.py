@@ -63,11 +63,12 @@ def test_a_second_time_nothing_is_done_and_the_scores_are_told(later, caplog):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["output=runs/empty"], "holds no predictions; run: cellpheno run output=runs/empty"),
+        (["output=runs/empty"], "holds no predictions of mil, max, baselines; run: cellpheno run output=runs/empty"),
+        (["contestants=[max,mean]"], "output=runs/later holds no predictions of mean; run"),
         (["reference=nobody"], "reference=nobody: wanted one of engineered, max, mil, position"),
         (["label_separator='|'"], "tells one class a well: label_separator=null"),
         (["classes={control: x, nuclear: y}"], "no usable well of these plates has a class of the run"),
-        (["label=Row"], "no usable well of these plates has a class of the run"),
+        (["label=compound"], "no usable well of these plates has a class of the run"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(later, capsys, overrides, message):
