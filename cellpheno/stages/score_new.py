@@ -228,7 +228,7 @@ def _say(output: Path, messages: Sequence[str]) -> None:
     table = _read_scores(output / "scores-new.csv")
     chosen = main_metric(table)
     for row in table[(table["metric"] == chosen) & (table["class"] == "")].to_dict("records"):
-        new = _with_bounds(row["value"], row["low"], row["high"])
+        new = _with_bounds(row["value"], row["low"], row["high"], row["note"])
         promised = _with_bounds(row["promised"], row["promised_low"], row["promised_high"])
         told = (row["contestant"], row["split"], metric(chosen).label, new, row["n"], promised)
         log.info("%s, %s: %s %s over %d new wells; the cross-validation said %s", *told)
@@ -236,14 +236,15 @@ def _say(output: Path, messages: Sequence[str]) -> None:
         log.warning("%s", line)
 
 
-def _with_bounds(value: float, low: float, high: float) -> str:
-    """A score with its interval, where there is one.
+def _with_bounds(value: float, low: float, high: float, note: str = "") -> str:
+    """A score with its interval, or why there is none.
 
     Examples
     --------
-    >>> _with_bounds(0.91, 0.8, 0.97), _with_bounds(0.91, float("nan"), float("nan"))
-    ('0.91 [0.80, 0.97]', '0.91')
+    >>> _with_bounds(0.91, 0.8, 0.97), _with_bounds(0.91, float("nan"), float("nan"), "no interval: 4 plates")
+    ('0.91 [0.80, 0.97]', '0.91 (no interval: 4 plates)')
     """
     if np.isnan(value):
         return "nothing"
-    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    bounds = f" [{low:.2f}, {high:.2f}]" if not np.isnan(low) else f" ({note})" if note else ""
+    return f"{value:.2f}{bounds}"
