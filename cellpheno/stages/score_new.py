@@ -28,6 +28,7 @@ from cellpheno.stages.wells import Classes, usable, well_table
 KEYS = ["contestant", "split", "metric", "class"]
 PROMISES = {"value": "promised", "low": "promised_low", "high": "promised_high"}
 BASELINES = "predictions-baselines.parquet"
+PROMISED = "predictions.parquet"  # of the run, out of fold
 
 log = logging.getLogger("cellpheno")
 
@@ -95,10 +96,12 @@ def score_new(
     wells, messages = _new(wells, trained, compound_column(wells, compound, label))
     for folder in (models, *(contestant_folder(models, name) for name in contestants)):
         _check_models(folder, wells, no_leak)
+    if lacking := [] if multilabel else [name for name in names if name not in set(wells["label"])]:
+        messages += [f"no new well is {', '.join(lacking)}: both scores are over the other classes"]
     about = {"unit": unit, "n_bootstrap": n_bootstrap, "seed": seed, "multilabel": multilabel}
     about |= {"junk": kinds.loc[kinds["kind"] == JUNK, "class"].tolist()}
     work = functools.partial(_score, wells, said, models, output, names, reference, about, messages)
-    promise = models / "scores.csv"
+    promise = models / PROMISED
     key = make_key(
         "score_new",
         wells=wells.drop(columns="folder").astype(str).to_dict("list"),
@@ -187,7 +190,8 @@ def _score(
     _check_complete(predictions, wells, reference)
     # To the statistics a new well is one that its model never saw; all models of a run speak together.
     asked = predictions.assign(role=OUT_OF_FOLD)
-    found = scores(asked, classes, **about).merge(_promises(models), on=KEYS, how="left")
+    promises = _promises(models, set(wells["label"]), classes, about)
+    found = scores(asked, classes, **about).merge(promises, on=KEYS, how="left")
     gaps = differences(asked, classes, reference=reference, **about)
     tables = {"predictions-new": predictions, "scores-new": found, "differences-new": gaps}
     files = [write_csv(table, output / f"{name}.csv") for name, table in tables.items()]
@@ -210,11 +214,16 @@ def _check_complete(predictions: pd.DataFrame, wells: pd.DataFrame, reference: s
         raise InputError(*faults)
 
 
-def _promises(models: Path) -> pd.DataFrame:
-    """Scores of the run's cross-validation; empty where it was not compared."""
-    if not (models / "scores.csv").is_file():
+def _promises(models: Path, present: set[str], classes: Sequence[str], about: Mapping[str, Any]) -> pd.DataFrame:
+    """Scores of the run's cross-validation over its wells of the same classes; empty where it was not compared."""
+    if not (models / PROMISED).is_file():
         return pd.DataFrame(columns=[*KEYS, *PROMISES.values()])
-    return _read_scores(models / "scores.csv")[[*KEYS, *PROMISES]].rename(columns=PROMISES)
+    rows = pd.read_parquet(models / PROMISED)
+    rows = rows if about["multilabel"] else rows[rows["true"].isin(present)]
+    unit = about["unit"]
+    if unit != "well" and unit not in rows:
+        rows = rows.merge(read_csv(models / "wells.csv")[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
+    return scores(rows, classes, **about)[[*KEYS, *PROMISES]].rename(columns=PROMISES)
 
 
 def _read_scores(path: Path) -> pd.DataFrame:

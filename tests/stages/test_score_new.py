@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from cellpheno.errors import InputError
-from cellpheno.stages.score_new import _check_complete, _new
+from cellpheno.stages.score_new import _check_complete, _new, _promises
 from tests.conftest import Screen
 
 KEYS = ["Metadata_Plate", "Metadata_Well"]
@@ -95,3 +95,20 @@ def test_a_contestant_that_lacks_wells_is_refused():
     said = pd.concat([wells.assign(contestant="a"), wells.iloc[:1].assign(contestant="b")]).assign(split="by_well")
     with pytest.raises(InputError, match=r"b \(split by_well\) has predicted 1 of 2 labelled new wells"):
         _check_complete(said, wells, "a")
+
+
+def test_a_promise_is_over_the_classes_of_the_new_wells(later):
+    about = {"unit": "Metadata_compound", "n_bootstrap": 40, "seed": 0, "multilabel": False, "junk": []}
+    found = _promises(later.folder / "runs/small", {"nuclear"}, ["control", "nuclear"], about)
+    accuracy = found[(found["metric"] == "balanced_accuracy")].set_index("contestant")["promised"]
+    table = pd.read_csv(later.folder / "runs/small/scores.csv").query("metric == 'recall' and `class` == 'nuclear'")
+    assert accuracy.to_dict() == table.set_index("contestant")["value"].to_dict()
+    assert _promises(later.folder, {"nuclear"}, ["control", "nuclear"], about).empty
+
+
+def test_classes_without_a_new_well_are_told(later, caplog):
+    some = ("steps=[score_new]", *LATER[1:], "classes={nuclear: nuclear}")
+    with caplog.at_level("INFO", "cellpheno"):
+        assert later.run(*some, *RUN) == 0
+    assert "no new well is control: both scores are over the other classes" in caplog.text
+    assert later.run("steps=[score_new]", *LATER[1:], *RUN) == 0
