@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
@@ -19,7 +18,8 @@ from cellpheno.compare.statistics import differences, scores
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import hash_file
-from cellpheno.report.summary import main_metric
+from cellpheno.report.run import records
+from cellpheno.report.summary import main_metric, told_score
 from cellpheno.report.words import metric
 from cellpheno.stages.run_folder import PREDICTIONS, contestant_folder, fold_models, read_csv, write_csv
 from cellpheno.stages.start import check_seen, seen_wells
@@ -220,9 +220,9 @@ def _promises(models: Path, present: set[str], classes: Sequence[str], about: Ma
         return pd.DataFrame(columns=[*KEYS, *PROMISES.values()])
     rows = pd.read_parquet(models / PROMISED)
     rows = rows if about["multilabel"] else rows[rows["true"].isin(present)]
-    unit = about["unit"]
-    if unit != "well" and unit not in rows:
-        rows = rows.merge(read_csv(models / "wells.csv")[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
+    wells, unit = read_csv(models / "wells.csv"), about["unit"]
+    if unit in wells and unit not in rows:  # where neither has it, the scores refuse it
+        rows = rows.merge(wells[[PLATE, WELL, unit]], on=[PLATE, WELL], how="left")
     return scores(rows, classes, **about)[[*KEYS, *PROMISES]].rename(columns=PROMISES)
 
 
@@ -236,24 +236,10 @@ def _say(output: Path, messages: Sequence[str]) -> None:
     """Log the main score of each contestant and what was promised, and what to bear in mind."""
     table = _read_scores(output / "scores-new.csv")
     chosen = main_metric(table)
-    for row in table[(table["metric"] == chosen) & (table["class"] == "")].to_dict("records"):
-        new = _with_bounds(row["value"], row["low"], row["high"], row["note"])
-        promised = _with_bounds(row["promised"], row["promised_low"], row["promised_high"])
-        told = (row["contestant"], row["split"], metric(chosen).label, new, row["n"], promised)
+    for row in records(table[(table["metric"] == chosen) & (table["class"] == "")]):
+        promised = told_score({name: row[own] for name, own in PROMISES.items()})
+        told = (row["contestant"], row["split"], metric(chosen).label, told_score(row), row["n"], promised)
         log.info("%s, %s: %s %s over %d new wells; the cross-validation said %s", *told)
+        messages = [*messages, row["note"]] if row["note"] not in ("", *messages) else messages
     for line in messages:
         log.warning("%s", line)
-
-
-def _with_bounds(value: float, low: float, high: float, note: str = "") -> str:
-    """A score with its interval, or why there is none.
-
-    Examples
-    --------
-    >>> _with_bounds(0.91, 0.8, 0.97), _with_bounds(0.91, float("nan"), float("nan"), "no interval: 4 plates")
-    ('0.91 [0.80, 0.97]', '0.91 (no interval: 4 plates)')
-    """
-    if np.isnan(value):
-        return "nothing"
-    bounds = f" [{low:.2f}, {high:.2f}]" if not np.isnan(low) else f" ({note})" if note else ""
-    return f"{value:.2f}{bounds}"

@@ -65,6 +65,7 @@ def test_a_second_time_nothing_is_done_and_the_scores_are_told(later, caplog):
     [
         (["output=runs/empty"], "holds no predictions of mil, max, baselines; run: cellpheno run output=runs/empty"),
         (["contestants=[max,mean]"], "output=runs/later holds no predictions of mean; run"),
+        (["unit=Metadata_week"], "unit 'Metadata_week': wanted 'well' or a column of the predictions"),
         (["reference=nobody"], "reference=nobody: wanted one of engineered, max, mil, position"),
         (["label_separator='|'"], "tells one class a well: label_separator=null"),
         (["classes={control: x, nuclear: y}"], "no usable well of these plates has a class of the run"),
