@@ -15,13 +15,14 @@ from cellpheno.compare.strict_splits import Place, each_fold, fold_name
 from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file
-from cellpheno.stages.same_images import shared_images
+from cellpheno.stages.same_images import HASH, HASH_DIGITS, list_pictures, shared_images
 from cellpheno.stages.wells import Classes, class_names, usable, well_table
 from cellpheno.training.checkpoint import CARD
 
 Splits = Annotated[Mapping[str, Callable[..., pd.DataFrame]], Listed()]
 PREDICTIONS = "predictions-mil.parquet"  # of a network, in its folder
 TUNING = "tuning.csv"  # beside each model: what its fold chose among
+PICTURES = "pictures.csv"  # hashes of the pictures of a run's wells, so that they are known under other names
 TRAINED_ON = "trained_on.csv"  # beside each model: the wells that taught it
 SEEN_BEFORE = "seen_before.csv"  # beside a model that started from another: the wells which that one had seen
 
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     multilabel: bool  # a well may have several classes
     junk: list[str]  # classes that are learned but are no answer to the question
     both_sides: pd.DataFrame  # compounds that are on both sides of a fold
+    pictures: pd.DataFrame  # of the usable wells, with the hash of their content
 
 
 def plan_run(
@@ -68,20 +70,24 @@ def plan_run(
     able = usable(wells)
     folds = assign_folds(able, split, seed, multilabel=multilabel)
     drug = compound_column(able, compound, label)
-    if faults := leaks(able, folds, no_leak, shared_images(able) if IMAGE in no_leak else {}, drug):
+    pictures = list_pictures(able)
+    if faults := leaks(able, folds, no_leak, shared_images(pictures) if IMAGE in no_leak else {}, drug):
         raise InputError(*faults)
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
     spared = frozenset(zip(partial[PLATE], partial[WELL], strict=True))
-    return Plan(wells, able, folds, names, spared, multilabel, list(junk), both_sides(able, folds, drug))
+    compounds = both_sides(able, folds, drug)
+    return Plan(wells, able, folds, names, spared, multilabel, list(junk), compounds, pictures)
 
 
 def write_plan(plan: Plan, output: Path) -> None:
-    """Write ``wells.csv, folds.csv, both_sides.csv, classes.csv``, once nothing is refused any more."""
+    """Write ``wells.csv, folds.csv, both_sides.csv, classes.csv, pictures.csv``, once nothing is refused any more."""
     write_csv(plan.wells.drop(columns="folder"), output / "wells.csv")
     write_csv(plan.folds, output / "folds.csv")
     write_csv(plan.both_sides, output / "both_sides.csv")
     kinds = [JUNK if name in plan.junk else SEVERAL if plan.multilabel else ONE for name in plan.classes]
     write_csv(pd.DataFrame({"class": plan.classes, "kind": kinds}), output / "classes.csv")
+    short = plan.pictures[HASH].str[:HASH_DIGITS]
+    write_csv(plan.pictures[[PLATE, WELL]].assign(**{HASH: short}), output / PICTURES)
 
 
 def teaching(wells: pd.DataFrame, plan: Plan) -> pd.DataFrame:

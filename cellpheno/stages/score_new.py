@@ -12,7 +12,7 @@ from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
 from cellpheno.bounds import Listed, Range
 from cellpheno.classes import JUNK, SEVERAL, join_classes, label_parts
-from cellpheno.compare.leaks import compound_column
+from cellpheno.compare.leaks import IMAGE, compound_column
 from cellpheno.compare.predictions import NEW, OUT_OF_FOLD
 from cellpheno.compare.statistics import differences, scores
 from cellpheno.errors import InputError
@@ -21,7 +21,8 @@ from cellpheno.plates.commit import hash_file
 from cellpheno.report.run import records
 from cellpheno.report.summary import main_metric, told_score
 from cellpheno.report.words import metric
-from cellpheno.stages.run_folder import PREDICTIONS, contestant_folder, fold_models, read_csv, write_csv
+from cellpheno.stages.run_folder import PICTURES, PREDICTIONS, contestant_folder, fold_models, read_csv, write_csv
+from cellpheno.stages.same_images import HASH, HASH_DIGITS, list_pictures, with_content
 from cellpheno.stages.start import check_seen, seen_wells
 from cellpheno.stages.wells import Classes, usable, well_table
 
@@ -73,7 +74,7 @@ def score_new(
     label_separator : str, optional
         Text between the classes of a well in several, such as "|"; null: one class a well.
     no_leak : sequence of str
-        With image, wells that a model has seen, in a training or before it, are refused.
+        With image, wells that a model has seen, in a training or before it, are refused, also under other names.
     compound : str, optional
         Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
     reference : str
@@ -94,6 +95,7 @@ def score_new(
     said = _said(output, contestant, contestants)
     trained = read_csv(models / "wells.csv")
     wells, messages = _new(wells, trained, compound_column(wells, compound, label))
+    _check_pictures(models, trained, wells, no_leak)
     for folder in (models, *(contestant_folder(models, name) for name in contestants)):
         _check_models(folder, wells, no_leak)
     if lacking := [] if multilabel else [name for name in names if name not in set(wells["label"])]:
@@ -165,6 +167,24 @@ def _new(wells: pd.DataFrame, trained: pd.DataFrame, compound: str | None) -> tu
     met = new[compound].isin(set(taught[compound]) - {""})
     told = f"{met.sum()} of {len(new)} wells have a compound that taught the models: of new compounds they say nothing"
     return new, [told] if met.any() else []
+
+
+def _check_pictures(models: Path, trained: pd.DataFrame, wells: pd.DataFrame, no_leak: Sequence[str]) -> None:
+    """Refuse wells that are the run's own under other names, as their pictures tell."""
+    if not (models / PICTURES).is_file():
+        raise InputError(f"models={models} holds no {PICTURES}; write it: cellpheno compare output={models} ...")
+    taught = read_csv(models / PICTURES).merge(trained.loc[trained["label"] != "", [PLATE, WELL]], on=[PLATE, WELL])
+    own = list_pictures(wells)
+    own = own.assign(**{HASH: own[HASH].str[:HASH_DIGITS]})
+    both = with_content(own.merge(taught, on=HASH, suffixes=("", "_taught"))).drop_duplicates([PLATE, WELL])
+    if both.empty:
+        return
+    new, old = both[[PLATE, WELL]].iloc[0], both[[f"{PLATE}_taught", f"{WELL}_taught"]].iloc[0]
+    told = f"{len(both)} wells hold pictures that taught the models ({' '.join(new)} those of {' '.join(old)}, ...)"
+    if IMAGE in no_leak:
+        rest = ",".join(name for name in no_leak if name != IMAGE)
+        raise InputError(f"{told}: they are not new; leave their plates out, or allow it: no_leak=[{rest}]")
+    log.warning("%s; scores of such wells say too much", told)
 
 
 def _check_models(folder: Path, wells: pd.DataFrame, no_leak: Sequence[str]) -> None:

@@ -91,6 +91,29 @@ def test_wells_of_the_run_are_not_new_and_known_compounds_are_told():
         _new(wells.iloc[:1], trained, None)
 
 
+def test_wells_of_the_run_under_other_names_are_refused_or_told(later, capsys, caplog):
+    path = later.folder / "runs/small/pictures.csv"
+    kept = path.read_bytes()
+    known = pd.read_csv(path, dtype=str)
+    trained = pd.read_csv(later.folder / "runs/small/wells.csv", dtype=str, keep_default_na=False)
+    new, taught = (trained.loc[chosen, KEYS[1]].iloc[0] for chosen in (trained["label"] == "", trained["label"] != ""))
+    same = known.loc[known[KEYS[1]] == new, "sha256"].iloc[0]
+    known.loc[known.index[known[KEYS[1]] == taught][0], "sha256"] = same  # as if that well had been given another name
+    known.to_csv(path, index=False)
+    asked = ("steps=[score_new]", *LATER[1:], *RUN)
+    try:
+        assert later.run(*asked) == 2
+        told = f"1 wells hold pictures that taught the models (SIM1 {new} those of SIM1 {taught}, ...)"
+        assert f"{told}: they are not new" in capsys.readouterr().err
+        assert later.run(*asked, "no_leak=[compound]") == 0
+        assert told in caplog.text
+        path.unlink()
+        assert later.run(*asked) == 2
+        assert "holds no pictures.csv; write it: cellpheno compare output=runs/small" in capsys.readouterr().err
+    finally:
+        path.write_bytes(kept)
+
+
 def test_a_contestant_that_lacks_wells_is_refused():
     wells = pd.DataFrame({KEYS[0]: "P1", KEYS[1]: ["B02", "B03"]})
     said = pd.concat([wells.assign(contestant="a"), wells.iloc[:1].assign(contestant="b")]).assign(split="by_well")

@@ -10,7 +10,7 @@ import zarr
 from cellpheno.batch.ledger import verify
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import open_plate
-from cellpheno.stages.same_images import shared_images
+from cellpheno.stages.same_images import list_pictures, shared_images
 from tests.conftest import FIRST, WHOLE, Screen
 
 CONTESTANTS = {"mil", "engineered", "cell_count", "mean_intensity", "position"}
@@ -131,7 +131,7 @@ def test_the_same_picture_on_both_sides_of_a_fold_is_refused_but_an_empty_one_is
     screen = fresh_copy(cropped_screen)
     folder, plate = screen.folder / "SIM1", open_plate(screen.folder / "SIM1.zarr")
     wells = pd.DataFrame({PLATE: "SIM1", WELL: [well.name for well in plate.wells], "folder": str(folder)})
-    assert shared_images(wells) == {}
+    assert shared_images(list_pictures(wells)) == {}
     paths = [folder / "ledger" / f"{name}.json" for name in wells[WELL]]
     pixels = [next(n for n in json.loads(p.read_text())["import_plate"]["files"] if "/0/0/c/" in n) for p in paths]
     one = json.loads(paths[0].read_text())["import_plate"]["files"][pixels[0]]
@@ -139,13 +139,13 @@ def test_the_same_picture_on_both_sides_of_a_fold_is_refused_but_an_empty_one_is
         record = json.loads(path.read_text())
         record["import_plate"]["files"][name] = one
         path.write_text(json.dumps(record))
-    assert shared_images(wells) == {("SIM1", name): {one["sha256"]} for name in wells[WELL]}
+    assert shared_images(list_pictures(wells)) == {("SIM1", name): {one["sha256"]} for name in wells[WELL]}
     assert screen.run("steps=[train]") == 2
     told = capsys.readouterr().err
     assert "the same picture is on both sides of fold 0" in told
     assert "or allow it: no_leak=[]" in told
     zarr.open_array(plate.wells[0].fields[0].path / "0", mode="r+")[:] = 7
-    assert shared_images(wells) == {}
+    assert shared_images(list_pictures(wells)) == {}
 
 
 def test_models_are_bound_to_the_folds_they_were_trained_on(finished_screen, fresh_copy, capsys):
