@@ -9,7 +9,8 @@ import gzip
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ IMAGE = "ImageNumber"
 KEYS = ("TableNumber", IMAGE)  # by which CellProfiler ties objects to images; the first only in some databases
 UNDEFINED = ["", "nan", "NaN", "-nan", "NA", "N/A", "null", "NULL", "None"]  # of numbers; a plate may be called NA
 ROW_NUMBER = re.compile(r"Unnamed: \d+|__index_level_\d+__|index|level_\d+")  # what pandas calls a table's index
+PACKED = (gzip.BadGzipFile, zlib.error, EOFError)  # of a file that was packed and is damaged
 log = logging.getLogger("cellpheno")
 
 
@@ -97,12 +99,12 @@ def profile_files(path: str) -> list[Path]:
 
 
 def check_profiles(path: str) -> None:
-    """Refuse files of features that are not there, or that lost their end, without reading them.
+    """Refuse files of features that are not there, or that lost their end.
 
     Raises
     ------
     InputError
-        As `profile_files`, or if a Parquet file has no footer or a database no tables.
+        As `profile_files`, or if a Parquet file has no footer, a database no tables, or a packed file is damaged.
     """
     for file in profile_files(path):
         try:
@@ -111,33 +113,12 @@ def check_profiles(path: str) -> None:
                     connection.execute("SELECT name FROM sqlite_master").fetchall()
             elif _is_parquet(file):
                 read_schema(file)
-        except (ArrowException, OSError, sqlite3.DatabaseError) as error:
+            elif file.suffix == ".gz":
+                with gzip.open(file) as opened:
+                    while opened.read(1 << 20):
+                        pass
+        except (ArrowException, OSError, sqlite3.DatabaseError, *PACKED) as error:
             raise InputError(_unreadable(file, error)) from error
-
-
-def unmatched(wells: pd.DataFrame, profiles: pd.DataFrame, path: str) -> list[str]:
-    """Wells of a run that features made elsewhere lack, such as ``P1 B03``.
-
-    Raises
-    ------
-    InputError
-        If they lack all.
-
-    Examples
-    --------
-    >>> wells = pd.DataFrame({"Metadata_Plate": ["P1", "P1"], "Metadata_Well": ["B03", "B04"]})
-    >>> unmatched(wells, wells.iloc[:1], "cells.csv")
-    ['P1 B04']
-    """
-    known = set(zip(profiles[PLATE], profiles[WELL], strict=True))
-    lacking = [f"{p} {w}" for p, w in zip(wells[PLATE], wells[WELL], strict=True) if (p, w) not in known]
-    if len(lacking) == len(wells):
-        theirs, ours = (sorted(set(table[PLATE])) for table in (profiles, wells))
-        raise InputError(
-            f"{path} has none of the run's {len(wells)} wells: its plates are {', '.join(theirs[:5])}, the run's are "
-            f"{', '.join(ours[:5])}; give plate=COLUMN, well=COLUMN or one_plate=NAME"
-        )
-    return lacking
 
 
 @functools.lru_cache(maxsize=2)  # every fold asks for the same table
@@ -152,7 +133,7 @@ def _profiles(
         images = _named(_read_csv(files[0], naming), naming, files[0])
         tables = (_with_images(_read_csv(file, naming), images, _compartment(file.stem), file) for file in files[1:])
     elif len(files) > 1:
-        tables = iter([pd.concat([_named(_read_table(file, naming), naming, file) for file in files])])
+        tables = iter([_one_table([_named(_read_table(file, naming), naming, file) for file in files], files)])
     else:
         tables = iter([_named(_read_table(files[0], naming), naming, files[0])])
     try:
@@ -188,8 +169,20 @@ def _read_csv(file: Path, naming: tuple[str, str, str | None]) -> pd.DataFrame:
         how: dict[str, Any] = {"dtype": names, "keep_default_na": False, "na_values": undefined, "low_memory": False}
         table: pd.DataFrame = pd.read_csv(file, sep=separator, encoding="utf-8-sig", **how)
         return table
-    except (UnicodeDecodeError, gzip.BadGzipFile, pd.errors.ParserError, pd.errors.EmptyDataError, EOFError) as error:
+    except (UnicodeDecodeError, csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, *PACKED) as error:
         raise InputError(_unreadable(file, error)) from error
+
+
+def _one_table(tables: Sequence[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
+    """Rows of several files, which must have the same features."""
+    for table, file in zip(tables[1:], files[1:], strict=True):
+        for lacking, there, other in ((table, tables[0], files[0]), (tables[0], table, file)):
+            if names := [str(c) for c in there if c not in lacking and not _is_metadata(c)]:
+                holder = file if lacking is table else files[0]
+                raise InputError(
+                    f"{holder} lacks {len(names)} columns of {other.name}, such as {names[0]}; make them alike"
+                )
+    return pd.concat(tables)
 
 
 def _unreadable(file: Path, error: Exception) -> str:
@@ -284,11 +277,13 @@ def _from_sqlite(file: Path, naming: tuple[str, str, str | None]) -> Iterator[pd
 
 def _one_row_a_well(table: pd.DataFrame, path: str) -> pd.DataFrame:
     """Median of each number over the rows of a well."""
-    rest = [c for c in table if not str(c).removeprefix("Image_").startswith("Metadata_")]
+    rest = [c for c in table if not _is_metadata(c)]
     if counted := [str(c) for c in rest if ROW_NUMBER.fullmatch(str(c))]:
         log.warning("%s: numbers of rows are left out: %s", path, ", ".join(counted))
     rest = [c for c in rest if str(c) not in counted]
     texts = [str(c) for c in rest if not pd.api.types.is_numeric_dtype(table[c])]
+    if faults := [told for c in texts if (told := _stray_text(table[c]))]:
+        raise InputError(*(f"{path}: {told}" for told in faults[:5]))
     if texts:
         more = f" and {len(texts) - 5} more" if len(texts) > 5 else ""
         log.warning("%s: columns without numbers are left out: %s%s", path, ", ".join(texts[:5]), more)
@@ -300,3 +295,17 @@ def _one_row_a_well(table: pd.DataFrame, path: str) -> pd.DataFrame:
         log.info("%s: taken as features, though of no compartment: %s%s", path, ", ".join(odd[:5]), more)
     numbers = table[features].astype(np.float64).replace([np.inf, -np.inf], np.nan)
     return numbers.groupby([table[PLATE], table[WELL]], sort=True).median()
+
+
+def _is_metadata(column: object) -> bool:
+    return str(column).removeprefix("Image_").startswith("Metadata_")
+
+
+def _stray_text(values: "pd.Series[Any]") -> str:
+    """Say so where most values of a column are numbers and some are not, as in a damaged file."""
+    texts = values.dropna().astype(str)
+    strange = texts[pd.to_numeric(texts, errors="coerce").isna()]
+    if not 0 < len(strange) < len(texts) / 2:
+        return ""
+    told = f"{len(strange)} of {len(texts)} values of {values.name} are no numbers, such as {strange.iloc[0]!r}"
+    return f"{told}; correct them or leave the column out"

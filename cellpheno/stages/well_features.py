@@ -13,7 +13,8 @@ from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL, fits
 from cellpheno.plates.commit import hash_file
 from cellpheno.profiles.aggregate import COUNT, aggregate
-from cellpheno.profiles.elsewhere import profile_files, unmatched
+from cellpheno.profiles.elsewhere import profile_files
+from cellpheno.profiles.matched import listed, unmatched
 from cellpheno.stages.cell_tables import cells_path
 from cellpheno.stages.image_statistics import statistics_path
 
@@ -50,11 +51,16 @@ def needed_columns(baselines: Baselines, columns: Sequence[str]) -> list[str]:
 
 
 def lacking_messages(wells: pd.DataFrame, features: pd.DataFrame, baselines: Baselines) -> list[str]:
-    """Say which wells a baseline knows nothing of; there it predicts the training fold's prior."""
+    """Say which wells a baseline lacks, so that it predicts the training fold's prior, and which it alone has."""
     messages = []
     for name, (path, read) in elsewhere(baselines).items():
-        if lacking := unmatched(wells, read(), path):
-            messages.append(f"{name}: {path} lacks {len(lacking)} wells, predicted by the prior: {', '.join(lacking)}")
+        lacking, strange = unmatched(wells, read(), path)
+        if lacking:
+            n = sum(map(len, lacking.values()))
+            messages.append(f"{name}: {path} lacks {n} wells, predicted by the prior: {listed(lacking)}")
+        if strange:
+            n = sum(map(len, strange.values()))
+            messages.append(f"{name}: {n} wells of {path} take no part in the run: {listed(strange)}")
     images = [c for c in needed_columns(baselines, [str(c) for c in features]) if c.startswith("Image_")]
     if images and (dark := features[images].isna().all(axis=1)).any():
         names = ", ".join(f"{p} {w}" for p, w in features.loc[dark, [PLATE, WELL]].to_numpy())

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from cellpheno.errors import InputError
-from cellpheno.profiles.elsewhere import profile_files, read_profiles, unmatched
+from cellpheno.profiles.elsewhere import check_profiles, profile_files, read_profiles
+from cellpheno.profiles.matched import unmatched
 
 FLY = Path(__file__).parents[3] / "shared/data/cellprofiler_oracle/example_fly/output"
 WELLS = [("007", "B03"), ("007", "B04"), ("NA", "B03")]
@@ -164,6 +165,43 @@ def test_a_run_that_shares_no_well_with_them_is_refused():
     profiles = pd.DataFrame({"Metadata_Plate": ["X"], "Metadata_Well": ["A01"]})
     with pytest.raises(InputError, match="its plates are X, the run's are P1"):
         unmatched(profiles.assign(Metadata_Plate="P1"), profiles, "p.csv")
+
+
+def test_wells_that_only_one_side_has_are_told_of_both():
+    wells = pd.DataFrame({"Metadata_Plate": "P1", "Metadata_Well": ["B03", "B04"]})
+    theirs = pd.DataFrame({"Metadata_Plate": ["P2", "P1", "P2"], "Metadata_Well": ["C01", "B03", "B03"]})
+    assert unmatched(wells, theirs, "p.csv") == ({"P1": ["B04"]}, {"P2": ["B03", "C01"]})
+
+
+@pytest.mark.parametrize("position", range(15, 400, 35))
+def test_a_damaged_packed_file_is_refused_or_read_alike(position, tmp_path):
+    path = Path(write(tmp_path, "cells.csv.gz"))
+    whole = bytearray(path.read_bytes())
+    whole[position : position + 8] = b"\xff" * 8
+    path.write_bytes(whole)
+    for ask in (read_profiles, check_profiles):
+        with pytest.raises(InputError, match=r"cells\.csv\.gz: no table that can be read"):
+            ask(str(path))
+
+
+def test_a_header_that_is_no_header_is_refused(tmp_path):
+    (tmp_path / "p.csv").write_text("Metadata_Plate,Metadata_Well," + "f" * 200_000 + "\nP,A01,1\n")
+    with pytest.raises(InputError, match=r"no table that can be read .field larger than field limit"):
+        read_profiles(str(tmp_path / "p.csv"))
+
+
+def test_a_number_that_is_none_is_named_and_does_not_cost_its_feature(tmp_path):
+    (tmp_path / "p.csv").write_text("Metadata_Plate,Metadata_Well,f\nP,A01,1\nP,A02,oops\nP,A03,2\n")
+    with pytest.raises(InputError, match="1 of 3 values of f are no numbers, such as 'oops'"):
+        read_profiles(str(tmp_path / "p.csv"))
+
+
+def test_files_of_other_columns_are_refused(tmp_path):
+    for name, columns in (("a", ["f", "g"]), ("b", ["f"])):
+        rows = pd.DataFrame({"Metadata_Plate": "P", "Metadata_Well": ["A01"], "Metadata_more": name})
+        rows.assign(**dict.fromkeys(columns, 1.0)).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=r"b\.parquet lacks 1 columns of a\.parquet, such as g"):
+        read_profiles(str(tmp_path))
 
 
 @pytest.mark.data
