@@ -1,11 +1,16 @@
 """Can the class be had without looking at a phenotype: what the scores of the controls say of all others."""
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cellpheno.compare.baselines import fit_predict_categories
+
+PLACE, NUMBER, FEATURES, NETWORK = "place", "number", "features", "network"  # what a contestant looks at
 LAYOUT = {
     "position": "the position on the plate",
     "plate": "the plate",
@@ -13,8 +18,25 @@ LAYOUT = {
     "batch": "the batch",
     "week_position": "week and position",
     "plate_position": "plate and position",
-}  # controls that know where a well stands and nothing of its cells
+}  # words for controls that know where a well stands and nothing of its cells; others are called by their name
 COUNTS = {"cell_count": "the number of cells"}
+
+
+def looks_at(baseline: Callable[..., Any]) -> str:
+    """What a baseline looks at: a well's place, numbers such as its count of cells, or features of its cells.
+
+    Examples
+    --------
+    >>> looks_at(functools.partial(fit_predict_categories, columns=["Metadata_Row"]))
+    'place'
+    >>> looks_at(lambda train, test, columns=("Metadata_Count_Cells",): None)
+    'number'
+    """
+    if isinstance(baseline, functools.partial) and baseline.func is fit_predict_categories:
+        return PLACE
+    parameter = inspect.signature(baseline).parameters.get("columns")
+    columns = () if parameter is None else parameter.default
+    return NUMBER if columns and all(str(c).startswith("Metadata_") for c in columns) else FEATURES
 
 
 def confounding(

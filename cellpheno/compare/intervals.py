@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import beta, norm
 from scipy.stats import t as student
 
-from cellpheno.compare.metrics import Floats
+from cellpheno.compare.metrics import LOWER_IS_BETTER, OF_ANSWERS, Floats
 from cellpheno.compare.resampling import Resamples
 
 TELLING = 3  # clusters with mistakes, or in which two contestants differ, that tell how alike their wells are
@@ -47,6 +47,21 @@ def difference_interval(values: Floats, resamples: Resamples, confidence: float)
     return value + stretch * (float(low) - value), value + stretch * (float(high) - value)
 
 
+def gap_bounds(
+    metric: str, gap: Floats, most: float, n_apart: int, draws: Resamples, confidence: float
+) -> tuple[float, float]:
+    """Interval of a difference, of scores from 0 to 1 at most 1; where few units tell two apart, doubt is left."""
+    low, high = difference_interval(gap, draws, confidence)
+    if metric in LOWER_IS_BETTER:
+        return low, high
+    if np.ptp(gap[np.isfinite(gap)]) <= 1e-12:
+        n_apart = 0
+    elif metric not in OF_ANSWERS:
+        n_apart = draws.n_units  # ranks of all wells tell them apart
+    value, doubt = float(gap[0]), untold(most, n_apart, draws, confidence)
+    return max(min(low, value - doubt), -1.0), min(max(high, value + doubt), 1.0)
+
+
 def untold(n: float, n_apart: int, resamples: Resamples, confidence: float) -> float:
     """How far a difference of two fractions may be from its value though few resamples, or none, tell the two apart.
 
@@ -67,8 +82,8 @@ def untold(n: float, n_apart: int, resamples: Resamples, confidence: float) -> f
 def least_detectable(n: float, resamples: Resamples, confidence: float, power: float = 0.8) -> float:
     """Smallest difference of two fractions that could be told at best, whatever was seen.
 
-    A difference d needs a share d at least of n units that tell the two apart, whose mean has a standard error of
-    sqrt(d (1 - d) / n): where few units were seen to disagree, the resamples know of less.
+    A difference d needs a share d at least of n wells that tell the two apart, whose mean has a standard error of
+    sqrt(d (1 - d) / n), as if all wells were independent: where few were seen to disagree, the resamples know of less.
 
     Examples
     --------

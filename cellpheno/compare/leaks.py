@@ -11,7 +11,11 @@ from cellpheno.errors import InputError
 from cellpheno.names import PLATE, WELL
 
 IMAGE, COMPOUND = "image", "compound"
-COMPOUND_NAMES = ("compound", "treatment")  # columns that are taken for it, in whatever case
+COMPOUND_NAMES = ("compound", "treatment", "drug", "pert_iname", "perturbation")  # taken for it, in whatever case
+UNKNOWN = (
+    "No column of the plate map was taken for the compound (compound=COLUMN names it): nothing is known of whether one "
+    "stands on both sides of a fold."
+)
 Well = tuple[str, str]
 
 
@@ -30,7 +34,8 @@ def compound_column(wells: pd.DataFrame, compound: str | None, label: str) -> st
     wells : DataFrame, a row a well
     compound : str or None
         Its name in the plate map, without ``Metadata_``. None takes a column that is called compound, or else
-        treatment; none where the class itself is read from it, since it is asked then which compound a well has.
+        treatment, drug, pert_iname or perturbation; none where the class itself is read from it, since it is asked then
+        which compound a well has.
     label : str
         Column of the plate map that holds the class.
 
@@ -126,21 +131,25 @@ def leaks(
     return faults
 
 
-def both_sides(wells: pd.DataFrame, folds: pd.DataFrame, compound: str | None) -> pd.DataFrame:
+def both_sides(wells: pd.DataFrame, folds: pd.DataFrame, compound: str | None, label: str = "label") -> pd.DataFrame:
     """Tell, a split each, which compounds stand on both sides of a fold, so that a report can say so.
 
     Parameters
     ----------
     wells, folds, compound
         As in `leaks`.
+    label : str
+        Column of the plate map that holds the class.
 
     Returns
     -------
     DataFrame
         ``split, column, n, n_all, note``: ``n`` of ``n_all`` compounds of the labelled wells do, and a sentence. No
-        row where none does.
+        row where none does, and one without a split where no column names the compound nor holds it as the class.
     """
     rows: list[tuple[str, str, int, int, str]] = []
+    if compound is None and label.lower() not in COMPOUND_NAMES:
+        rows.append(("", "", 0, 0, UNKNOWN))
     if compound is not None:
         labelled = labelled_wells(wells).reset_index(drop=True)
         values, name = _values(labelled, compound), compound.removeprefix("Metadata_")

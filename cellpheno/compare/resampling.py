@@ -90,12 +90,25 @@ def contests(
         elif unit != "well":
             names = rows[rows["split"] == split].drop_duplicates(keys)[[*keys, unit]] if unit not in keys else first
             named = first.merge(names, on=keys, how="left") if unit not in keys else first
-            unit_of = pd.factorize(named[unit], use_na_sentinel=False)[0].astype(np.intp)
+            unit_of = _numbered(named[unit])
         held = membership(first["true"], answers, multilabel)  # (n, K)
         truth = held if multilabel else held.argmax(axis=1)
         n_folds = int(rows[rows["split"] == split].groupby("repeat")["fold"].nunique().max())
         found.append(Contest(str(split), truth, logits, unit_of, answers, int(n_junk.get(split, 0)), n_folds))
     return found
+
+
+def _numbered(names: pd.Series) -> Ints:
+    """Number of each row's unit; a well whose unit has no name, such as a control's compound, is one of its own.
+
+    Examples
+    --------
+    >>> _numbered(pd.Series(["taxol", "", "taxol", None])).tolist()
+    [0, 1, 0, 2]
+    """
+    named = names.fillna("").astype(str)
+    alone = named.where(named != "", [f"\0{i}" for i in range(len(named))])  # no name begins like this
+    return np.asarray(pd.factorize(alone)[0], dtype=np.intp)
 
 
 def generator(seed: int, *what: str) -> np.random.Generator:
@@ -157,15 +170,19 @@ def fold_spread(n_folds: int) -> float:
 
 def units_mistaken(contest: Contest, logits: Floats) -> dict[int | None, int]:
     """Count the units that hold a well of which something wrong is said: of each class, by its index; None: at all."""
-    wrong = mistaken(logits, contest.truth)  # (n, K)
-    found: dict[int | None, int] = {k: len(np.unique(contest.unit[own])) for k, own in enumerate(wrong.T)}
-    return {**found, None: len(np.unique(contest.unit[wrong.any(axis=1)]))}
+    return _units_with(mistaken(logits, contest.truth), contest.unit)
 
 
-def units_apart(contest: Contest, own: Floats, other: Floats) -> int:
-    """Count the units that hold a well of which one contestant says something wrong that the other does not."""
-    apart = (mistaken(own, contest.truth) != mistaken(other, contest.truth)).any(axis=1)
-    return len(np.unique(contest.unit[apart]))
+def units_apart(contest: Contest, own: Floats, other: Floats) -> dict[int | None, int]:
+    """Count the units where one says something wrong that the other does not: of each class; None: at all."""
+    apart = mistaken(own, contest.truth) != mistaken(other, contest.truth)  # (n, K)
+    return _units_with(apart, contest.unit)
+
+
+def _units_with(flags: Flags, unit: Ints) -> dict[int | None, int]:
+    """Count the units that hold a flagged well: in each column, and in any."""
+    found: dict[int | None, int] = {k: len(np.unique(unit[own])) for k, own in enumerate(flags.T)}
+    return {**found, None: len(np.unique(unit[flags.any(axis=1)]))}
 
 
 def unit_name(unit: str) -> str:

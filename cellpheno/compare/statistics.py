@@ -13,8 +13,8 @@ import pandas as pd
 from cellpheno.compare.calibration import calibration_error, calibration_limit
 from cellpheno.compare.intervals import (
     detectable_difference,
-    difference_interval,
     fraction_interval,
+    gap_bounds,
     least_detectable,
     most_units,
     no_interval,
@@ -44,8 +44,8 @@ from cellpheno.compare.strict_splits import LEAKY, LEAKY_NOTE
 from cellpheno.compare.verdict import note_with_reason, verdict
 from cellpheno.errors import InputError
 
-DIFFERENCE_COLUMNS = ["contestant", "reference", "split", "metric", "value", "low", "high", "p", "p_holm", "p_mcnemar"]
-DIFFERENCE_COLUMNS += ["detectable", "n", "n_unit", "unit", "verdict", "note"]
+DIFFERENCE_COLUMNS = ["contestant", "reference", "split", "metric", "value", "low", "high", "p", "p_whole", "p_holm"]
+DIFFERENCE_COLUMNS += ["p_mcnemar", "detectable", "n", "n_unit", "unit", "verdict", "note"]
 
 
 def scores(
@@ -134,9 +134,9 @@ def differences(
     The interval resamples the same units for both and, after a cross-validation, reckons with other training wells
     (`cellpheno.compare.resampling.fold_spread`). ``p`` is of the models as they were fitted, from a paired permutation
     test: the two contestants' predictions are swapped unit by unit at random (for the area under the ROC curve, Bandos
-    et al. 2005, doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p). ``p_holm`` is
-    corrected for the number of contestants that are compared with the reference (Holm 1979, Scand J Stat 6, 65). A
-    contestant is "ahead" or "behind" only if ``p_holm``, with ties counted whole, is below 1 - confidence and the
+    et al. 2005, doi:10.1002/sim.2149, and for average precision their ranks); ties count half (mid-p), in ``p_whole``
+    whole. ``p_holm`` is ``p_whole`` corrected for the number of contestants that are compared with the reference (Holm
+    1979, Scand J Stat 6, 65). A contestant is "ahead" or "behind" only if ``p_holm`` is below 1 - confidence and the
     interval leaves out zero: so equals are told apart in 5 % of contests at most; where ``p`` is below 1 - confidence
     and no lead is told, ``note`` says why. ``p_mcnemar`` is McNemar's exact test on the wells that one of the two gets
     right, where each well is a unit of its own and has one class. ``detectable`` is the difference that would have been
@@ -152,9 +152,9 @@ def differences(
     Returns
     -------
     DataFrame
-        ``contestant, reference, split, metric, value, low, high, p, p_holm, p_mcnemar, detectable, n, n_unit, unit,
-        verdict, note``; ``value`` is contestant minus reference, also for ``log_loss`` and ``brier``, where less is
-        better.
+        ``contestant, reference, split, metric, value, low, high, p, p_whole, p_holm, p_mcnemar, detectable, n, n_unit,
+        unit, verdict, note``; ``value`` is contestant minus reference, also for ``log_loss`` and ``brier``, where less
+        is better.
 
     Raises
     ------
@@ -168,11 +168,10 @@ def differences(
         draws = resample(contest, unit, n_bootstrap, seed)
         others = [contestant for contestant in contest.logits if contestant != reference]
         rows = [row for other in others for row in _compared(contest, draws, other, reference, confidence, seed)]
-        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "p_whole", "spread"]))
+        tables.append(pd.DataFrame(rows, columns=list(rows[0]) if rows else [*DIFFERENCE_COLUMNS, "spread"]))
     table = pd.concat(tables, ignore_index=True).assign(unit=unit_name(unit))
-    table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p"].transform(lambda p: holm(p.to_numpy()))
-    strict = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
-    facts = table.assign(p_holm=strict).to_dict("records")
+    table["p_holm"] = table.groupby(["split", "metric"], sort=False)["p_whole"].transform(lambda p: holm(p.to_numpy()))
+    facts = table.to_dict("records")
     table["verdict"] = [verdict(row, 1 - confidence) for row in facts]
     table["note"] = [note_with_reason(row, 1 - confidence) for row in facts]
     return table[DIFFERENCE_COLUMNS]
@@ -186,14 +185,14 @@ def _compared(
     over = scored_classes(draws)
     left, right = (score(logits, contest.truth, draws.weights, over).overall for logits in (own, base))
     swapped = swapped_gaps(contest, own, base, len(draws.weights) - 1, seed, over)
-    n_apart = units_apart(contest, own, base)
+    n_apart = units_apart(contest, own, base)[None]
     rows = []
     for metric in metrics_for(contest.truth):
         gap = left[metric] - right[metric]
         note = no_interval(gap[1:], draws)
         leaky = LEAKY_NOTE if contest.split.startswith(LEAKY) else ""
-        most = most_units(metric, float(right[metric][0]), None, draws)[0]
-        low, high = (np.nan, np.nan) if note else _gap_bounds(metric, gap, most, n_apart, draws, confidence)
+        most = most_units(metric, float(right[metric][0]), None, draws)
+        low, high = (np.nan, np.nan) if note else gap_bounds(metric, gap, most[0], n_apart, draws, confidence)
         row: dict[str, Any] = {
             "contestant": contestant,
             "reference": reference,
@@ -205,32 +204,20 @@ def _compared(
         row["p_mcnemar"] = (
             mcnemar(own, base, contest.truth.astype(np.intp)) if _wells_alone(metric, contest) else np.nan
         )
-        row["detectable"] = np.nan if note else _detectable(metric, gap[1:], most, draws, confidence)
+        row["detectable"] = np.nan if note else _detectable(metric, gap[1:], most, n_apart, draws, confidence)
         rows.append({**row, "n": len(contest.truth), "n_unit": draws.n_units, "note": note or leaky})
     return rows
 
 
-def _gap_bounds(
-    metric: str, gap: Floats, most: float, n_apart: int, draws: Resamples, confidence: float
-) -> tuple[float, float]:
-    """Interval of a difference, of scores from 0 to 1 at most 1; where few units tell two apart, doubt is left."""
-    low, high = difference_interval(gap, draws, confidence)
-    if metric in LOWER_IS_BETTER:
-        return low, high
-    if np.ptp(gap[np.isfinite(gap)]) <= 1e-12:
-        n_apart = 0
-    elif metric not in OF_ANSWERS:
-        n_apart = draws.n_units  # ranks of all wells tell them apart
-    value, doubt = float(gap[0]), untold(most, n_apart, draws, confidence)
-    return max(min(low, value - doubt), -1.0), min(max(high, value + doubt), 1.0)
-
-
-def _detectable(metric: str, drawn: Floats, most: float, draws: Resamples, confidence: float) -> float:
-    """Difference that would have been told; of scores from 0 to 1 no less than so few units can show."""
+def _detectable(
+    metric: str, drawn: Floats, most: tuple[float, float], n_apart: int, draws: Resamples, confidence: float
+) -> float:
+    """Difference that would have been told; of scores from 0 to 1 no less than the doubt, or so many wells show."""
     found = detectable_difference(drawn, draws, confidence)
     if metric in LOWER_IS_BETTER:
         return found
-    return float(np.fmax(found, least_detectable(most, draws, confidence)))
+    doubt = untold(most[0], n_apart if metric in OF_ANSWERS else draws.n_units, draws, confidence)
+    return float(np.fmax(found, max(doubt, least_detectable(most[1], draws, confidence))))
 
 
 def _wells_alone(metric: str, contest: Contest) -> bool:

@@ -31,10 +31,8 @@ def note_with_reason(row: Mapping[Hashable, Any], level: float) -> str:
         reasons.append(f"the interval{also} holds zero")
     if least >= level:
         reasons.append(f"of {row['n_unit']} units too few swaps are possible, the least p is {least:.3f}")
-    elif row["p_whole"] >= level:
-        reasons.append(f"p counts ties half, counted whole it is {row['p_whole']:.3f}")
     elif row["p_holm"] >= level:
-        reasons.append(f"corrected for the number of contestants p is {row['p_holm']:.3f}")
+        reasons.append(f"with ties counted whole and corrected for the number of contestants p is {row['p_holm']:.3f}")
     return "; ".join(reasons)
 
 
@@ -74,7 +72,8 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: 
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
         if least > 1 and not less_is_better:  # of scores from 0 to 1
             power = " Over so few, no difference would have been shown 4 times in 5."
-        power += f" No lead is told: {row['note']}." if row.get("note") else ""
+        if row.get("note") and not (low <= 0 <= high or p >= 0.05):  # else interval or p shows why
+            power += f" No lead is told: {row['note']}."
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"
 

@@ -75,9 +75,9 @@ def area_shape(objects: Objects) -> dict[str, NDArray[np.float64]]:
     AreaShape_MaximumRadius : pixel
         Largest distance of a pixel to the nearest one outside the object, beyond the image too.
     AreaShape_MeanRadius : pixel
-        Mean of these distances.
+        Mean distance of the object's pixels to the nearest pixel outside it.
     AreaShape_MedianRadius : pixel
-        Median of these distances.
+        Median distance of the object's pixels to the nearest pixel outside it.
 
     References
     ----------

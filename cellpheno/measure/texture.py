@@ -94,7 +94,7 @@ def texture(
     Texture_InfoMeas1_<channel>_<scale>_<direction>_<levels> : 1
         Minus the information that one level of a pair gives on the other, as a share of a level's entropy.
     Texture_InfoMeas2_<channel>_<scale>_<direction>_<levels> : 1
-        The same information in another form: 0 for independent levels, towards 1 for levels that fix each other.
+        How much the levels of a pair tell of each other: 0 if independent, towards 1 if each fixes the other.
 
     References
     ----------

@@ -83,6 +83,8 @@ def choices(run: Run) -> list[dict[str, Any]]:
 def choice_rows(tuning: pd.DataFrame) -> list[dict[str, str]]:
     """Rows of one split: contestant, settings, folds in which they were chosen, mean score on the wells set aside.
 
+    Configurations that no fold tried are left out.
+
     Examples
     --------
     >>> rows = pd.DataFrame({"contestant": "x", "configuration": [0, 1, 0, 1], "settings": ["a", "b", "a", "b"],
@@ -94,13 +96,16 @@ def choice_rows(tuning: pd.DataFrame) -> list[dict[str, str]]:
     for name in in_order(tuning["contestant"]):
         for _, rows in tuning[tuning["contestant"] == name].groupby("configuration", sort=True):
             chosen = rows["chosen"].astype(str).str.lower() == "true"
+            scores = pd.to_numeric(rows["inner_score"], errors="coerce")
+            if not chosen.any() and scores.isna().all():
+                continue  # no wells were set aside, so it was not tried
             notes = "; ".join(dict.fromkeys(str(note) for note in rows["note"].dropna() if str(note)))
             found.append(
                 {
                     "contestant": contestant_label(name),
                     "settings": str(rows["settings"].iloc[0]),
                     "chosen": f"{int(chosen.sum())} of {len(rows)}",
-                    "score": number(float(pd.to_numeric(rows["inner_score"], errors="coerce").mean())),
+                    "score": number(float(scores.mean())),
                     "note": notes,
                 }
             )

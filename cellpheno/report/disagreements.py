@@ -10,6 +10,7 @@ from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.cells import Opened, bar_caption, cell_tiles, draw_cells, held_out
 from cellpheno.report.class_maps import are_positions
 from cellpheno.report.gallery import choose_cells
+from cellpheno.report.mistakes import unit_column
 from cellpheno.report.run import Run
 from cellpheno.report.verdict import lead_of, reference_of
 from cellpheno.report.words import contestant_label, number, split_label
@@ -22,18 +23,25 @@ def disagreements(run: Run, opened: Opened) -> list[dict[str, Any]]:
     if run.differences is None:
         return []
     held, sections = run.predictions[run.predictions["role"] == "out_of_fold"], []
+    column = unit_column(run)
+    if column in (PLATE, WELL):  # stand there anyhow
+        column = None
     for split, part in run.differences.groupby("split", sort=False):
         reference = reference_of(part)
         lead = lead_of(run, str(split), part.loc[part["reference"] == reference, "contestant"])
         table = one_right(held[held["split"] == split], run, lead, reference)
         shown = most_telling(table, WELLS_SHOWN)
         cells, faults = _cells_of(run, shown, str(split), lead, opened)
+        units = {} if column is None else run.wells.set_index([PLATE, WELL])[column].to_dict()
         rows = [
-            {**row, "cells": cells.get((row["plate"], row["well"]), [])} for row in map(_row, shown.to_dict("records"))
+            {**row, "unit": units.get(key, ""), "cells": cells.get(key, [])}
+            for row in map(_row, shown.to_dict("records"))
+            for key in [(row["plate"], row["well"])]
         ]
         sections.append(
             {
                 "split": split_label(str(split)),
+                "unit": "" if column is None else column.removeprefix("Metadata_"),
                 "names": (contestant_label(lead), contestant_label(reference)),
                 "rows": rows,
                 "n": len(table),

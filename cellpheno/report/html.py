@@ -14,8 +14,10 @@ from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file
 from cellpheno.report import cells, contestants, sections, summary, verdict
 from cellpheno.report.assay import Doses, assay
+from cellpheno.report.curves import learning_curves
 from cellpheno.report.disagreements import disagreements
 from cellpheno.report.matching import matching
+from cellpheno.report.mistakes import mistakes
 from cellpheno.report.palette import OTHER_SET, OTHER_STATUS, STATUS_STYLES, UNLABELLED
 from cellpheno.report.run import Run, one_row_a_well, read_run, records
 from cellpheno.report.words import GLOSSARY, contestant_label, number, split_label
@@ -91,10 +93,11 @@ def render(
         "warnings": [*run.both_sides, *summary.warnings_of(run)],
         "compared": sections.compared(run),
         "differences": sections.differences(run),
+        "mistakes": mistakes(run),
         "disagreements": disagreements(run, opened),
         "features": contestants.important_features(run),
         "choices": contestants.choices(run),
-        "curves": sections.learning_curves(run),
+        "curves": learning_curves(run),
         "costs": cost(run, opened) if show_cost else None,
         "confusions": sections.confusions(run),
         "plates": sections.plate_maps(run),

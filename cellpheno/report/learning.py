@@ -40,7 +40,9 @@ def learning_curve(
     for arm, rows in summary.groupby("arm", sort=True):
         style = styles[str(arm)]
         axes.fill_between(rows["n"], rows["low"], rows["high"], color=style.colour, alpha=0.18, linewidth=0)
-        axes.plot(rows["n"], rows["mean"], color=style.colour, label=str(arm).replace("_", " "))
+        axes.plot(
+            rows["n"], rows["mean"], style.marker, linestyle="-", color=style.colour, label=str(arm).replace("_", " ")
+        )
         for row in rows.to_dict("records"):
             (point,) = axes.plot([row["n"]], [row["mean"]], style.marker, color=style.colour, markersize=5)
             point.set_gid(f"{TIP}{arm}, {row['n']}: {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
@@ -50,6 +52,6 @@ def learning_curve(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(numbers, [str(n) for n in numbers])
     axes.grid(axis="y")
-    axes.legend(loc="lower right", fontsize=7.5)
+    figure.legend(loc="outside lower center", fontsize=7.5, ncols=2)  # never over a line
     axes.set_title(title, pad=6)
     return figure

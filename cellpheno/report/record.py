@@ -10,6 +10,8 @@ import pandas as pd
 
 from cellpheno.errors import InputError
 from cellpheno.report.contestants import choice_rows, contestant_costs
+from cellpheno.report.curves import crossings
+from cellpheno.report.mistakes import mistakes
 from cellpheno.report.run import Run, records, stated
 from cellpheno.report.summary import in_order, main_metric, score_cell
 from cellpheno.report.verdict import verdicts
@@ -75,7 +77,33 @@ def _split_lines(run: Run, split: str, scores: pd.DataFrame) -> list[str]:
         heads = ["contestant", "settings", "chosen in folds", "mean inner score", "note"]
         lines += ["Every configuration that was tried:", ""]
         lines += [*_table(heads, [list(row.values()) for row in choice_rows(part)]), ""]
-    return lines
+    return [*lines, *_mistake_lines(run, split), *_curve_lines(run, split)]
+
+
+def _mistake_lines(run: Run, split: str) -> list[str]:
+    found = [own for own in mistakes(run) if own["split"] == split_label(split)]
+    if not found:
+        return []
+    rows = [[name, f"{wrong} of {n}", where] for name, wrong, n, where in found[0]["rows"]]
+    unit = found[0]["unit"]
+    return [f"Wells called wrong, by {unit}:", "", *_table(["contestant", "wrong", f"of which {unit}"], rows), ""]
+
+
+def _curve_lines(run: Run, split: str) -> list[str]:
+    """Scores over the number of training wells, and where they cross those of the reference."""
+    if run.learning_curve is None or run.learning_curve.empty:
+        return []
+    part = run.learning_curve[run.learning_curve["split"] == split]
+    name = main_metric(part)
+    values = {(row["contestant"], row["wells_per_class"]): row for row in records(part[part["metric"] == name])}
+    sizes = sorted(part["wells_per_class"].unique())
+    rows = [
+        [contestant_label(one), *(_score(values.get((one, size))) for size in sizes)]
+        for one in in_order(part["contestant"])
+    ]
+    lines = [f"Training wells a class against {metric(name).label}, first configurations:", ""]
+    lines += [*_table(["contestant", *(str(size) for size in sizes)], rows), ""]
+    return [*lines, *(f"- {_text(line)}" for line in crossings(run, split, part)), ""]
 
 
 def _score(row: dict[str, Any] | None) -> str:
@@ -89,7 +117,8 @@ def _difference(row: dict[str, Any]) -> list[str]:
     pair = f"{contestant_label(row['contestant'])} {MINUS} {contestant_label(row['reference'])}"
     value = f"{number(row['value'])} {interval(row['low'], row['high'])}".strip()
     figures = [number(float(row.get(name, float("nan")))) for name in ("p_holm", "detectable")]
-    return [pair, metric(row["metric"]).label, value, *figures, row["verdict"]]
+    told = f"{row['verdict']}: {row['note']}" if row["note"] else row["verdict"]
+    return [pair, metric(row["metric"]).label, value, *figures, told]
 
 
 def _cost_lines(run: Run) -> list[str]:

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from cellpheno.classes import JUNK, SEVERAL, called_classes, label_parts
+from cellpheno.compare.confounding import COUNTS, LAYOUT, NUMBER, PLACE
 from cellpheno.compare.predictions import mean_over_repeats, probabilities
 from cellpheno.compare.strict_splits import each_fold, fold_name
 from cellpheno.errors import InputError
@@ -32,6 +34,7 @@ class Run(NamedTuple):
     scores: pd.DataFrame | None
     scores_with_cells: pd.DataFrame | None  # without the wells that have no cell; None where all have some
     differences: pd.DataFrame | None
+    class_differences: pd.DataFrame | None
     instances: pd.DataFrame | None
     assay: pd.DataFrame | None
     dose: pd.DataFrame | None
@@ -41,6 +44,7 @@ class Run(NamedTuple):
     matching: pd.DataFrame | None
     messages: list[str]  # what the contest had to say, such as wells without features
     both_sides: list[str]  # which compounds stand on both sides of a fold, a sentence a split
+    looks_at: dict[str, str]  # what each contestant looks at, as contestants.csv tells it; empty where it is absent
     kinds: dict[str, str]  # of each class, as classes.csv tells it; empty where it is absent: one class a well
     histories: dict[str, dict[str, pd.DataFrame]]  # split, then fold
     cards: dict[str, dict[str, Any]]  # of each trained model, by split/fold
@@ -68,14 +72,34 @@ class Run(NamedTuple):
         return sorted(set(self.wells["label"]) - {""}) if self.multilabel else self.classes
 
     @property
+    def places(self) -> list[str]:
+        """Contestants that know where a well stands and nothing of its cells."""
+        return self._that_look_at(PLACE, LAYOUT)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Contestants that know one number of a well, such as its count of cells."""
+        return self._that_look_at(NUMBER, COUNTS)
+
+    def _that_look_at(self, what: str, known: Iterable[str]) -> list[str]:
+        """Contestants by what they look at; where the run does not tell, by their names."""
+        return [name for name in self.contestants if self.looks_at.get(name, what if name in known else "") == what]
+
+    @property
+    def controls(self) -> list[str]:
+        """Contestants that know nothing of what a cell looks like."""
+        return [*self.numbers, *(name for name in self.contestants if name == "mean_intensity"), *self.places]
+
+    @property
+    def contestants(self) -> list[str]:
+        """All of them, networks first."""
+        return list(dict.fromkeys(self.predictions["contestant"]))
+
+    @property
     def networks(self) -> list[str]:
         """Contestants that are networks, the run's own first."""
         own = {"mil", *([] if self.instances is None else self.instances["contestant"])}
-        return [
-            name
-            for name in dict.fromkeys(self.predictions["contestant"])
-            if name in own or (self.folder / "contestants" / name).is_dir()
-        ]
+        return [name for name in self.contestants if name in own or (self.folder / "contestants" / name).is_dir()]
 
     def labelled(self) -> "pd.Series[int]":
         """Count the labelled wells of each class."""
@@ -102,7 +126,17 @@ def read_run(folder: Path | str) -> Run:
     """
     folder = Path(folder)
     names = ["wells", "predictions", "folds", "scores", "differences", "instances", "assay", "dose"]
-    names += ["tuning", "features", "learning_curve", "matching_scores", "messages", "both_sides", "scores_with_cells"]
+    names += [
+        "class_differences",
+        "contestants",
+        "tuning",
+        "features",
+        "learning_curve",
+        "matching_scores",
+        "messages",
+        "both_sides",
+        "scores_with_cells",
+    ]
     paths = {name: path for name in names if (path := _path(folder, name))}
     tables: dict[str, Any] = {name: read_table(path) for name, path in paths.items()}
     faults = [
@@ -136,6 +170,7 @@ def read_run(folder: Path | str) -> Run:
         scores=tables.get("scores"),
         scores_with_cells=tables.get("scores_with_cells"),
         differences=tables.get("differences"),
+        class_differences=tables.get("class_differences"),
         instances=tables.get("instances"),
         assay=tables.get("assay"),
         dose=tables.get("dose"),
@@ -145,6 +180,9 @@ def read_run(folder: Path | str) -> Run:
         matching=tables.get("matching_scores"),
         messages=tables["messages"]["message"].tolist() if "messages" in tables else [],
         both_sides=tables["both_sides"]["note"].tolist() if "both_sides" in tables else [],
+        looks_at=dict(zip(looks["contestant"], looks["kind"], strict=True))
+        if (looks := tables.get("contestants")) is not None
+        else {},
         kinds={} if kinds is None else dict(zip(kinds["class"], kinds["kind"], strict=True)),
         histories=histories,
         cards={name: json.loads(path.read_text("utf-8")) for name, path in cards.items()},

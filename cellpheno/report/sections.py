@@ -7,20 +7,21 @@ import pandas as pd
 from markupsafe import Markup
 
 from cellpheno.names import PLATE, WELL
-from cellpheno.report.learning import learning_curve
 from cellpheno.report.palette import (
     OTHER_STATUS,
     STATUS_STYLES,
     UNLABELLED,
+    Style,
     class_colours,
     contestant_styles,
     set_colours,
 )
 from cellpheno.report.plate_map import plate_heatmap, plate_shape
 from cellpheno.report.plots import confusion_matrix, difference_plot, forest_plot, training_curves
-from cellpheno.report.run import Run, one_row_a_well
+from cellpheno.report.run import Run, one_row_a_well, records
 from cellpheno.report.summary import MEASURED, chance_of, in_order, score_table
 from cellpheno.report.svg import inline_svg
+from cellpheno.report.verdict import lead_of, reference_of
 from cellpheno.report.words import DASH, MINUS, contestant_label, interval, metric, number, split_label
 
 DIRECTION = {"higher": "higher is better", "lower": "lower is better", "": ""}
@@ -36,8 +37,8 @@ def compared(run: Run) -> list[dict[str, Any]]:
     for split, scores in run.scores.groupby("split", sort=False):
         whole, parts = scores[scores["class"] == ""], scores[scores["class"] != ""]
         plots = []
-        for name, rows in whole.groupby("metric", sort=False):
-            rows = _ordered(rows).assign(contestant=lambda t: t["contestant"].map(contestant_label))
+        for name, rows in whole[whole["metric"] != "calibration_limit"].groupby("metric", sort=False):
+            rows = ordered(rows).assign(contestant=lambda t: t["contestant"].map(contestant_label))
             words = metric(str(name))
             chance = chance_of(str(name), len(run.answers))
             figure = forest_plot(rows, named, title=words.label, note=DIRECTION[words.better], chance=chance)
@@ -57,7 +58,7 @@ def differences(run: Run) -> list[dict[str, Any]]:
         return []
     sections = []
     for split, part in run.differences.groupby("split", sort=False):
-        plots, part = [], _ordered(part)
+        plots, part = [], ordered(part)
         named = {contestant_label(n): style for n, style in contestant_styles(in_order(part["contestant"])).items()}
         for (reference, name), rows in part.groupby(["reference", "metric"], sort=False):
             words, than = metric(str(name)), contestant_label(str(reference))
@@ -66,26 +67,48 @@ def differences(run: Run) -> list[dict[str, Any]]:
             figure = difference_plot(rows, named, title=words.label, note=note)
             text = f"{words.label}: each contestant minus {than}"
             plots.append(inline_svg(figure, f"difference {split} {reference} {name}", text))
-        sections.append(
-            {"split": split_label(str(split)), "plots": plots, "rows": [_difference_row(r) for _, r in part.iterrows()]}
-        )
+        told = {
+            "rows": [_difference_row(row) for row in records(part)],
+            "by_class": _class_differences(run, str(split)),
+        }
+        sections.append({"split": split_label(str(split)), "plots": plots, **told})
     return sections
 
 
-def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+def _class_differences(run: Run, split: str) -> dict[str, Any] | None:
+    """Draw the difference in recall of each class between the leading contestant and the reference, and list all."""
+    if run.class_differences is None or run.differences is None:
+        return None
+    part = run.class_differences[run.class_differences["split"] == split]
+    reference = reference_of(run.differences[run.differences["split"] == split])
+    lead = lead_of(run, split, part["contestant"].unique())
+    rows = part[(part["contestant"] == lead) & (part["metric"] == "recall")]
+    colours = class_colours(run.classes)
+    drawn = rows.assign(contestant=rows["class"], verdict="")
+    pair = f"{contestant_label(lead)} {MINUS} {contestant_label(reference)}"
+    named = {name: Style(colours[name], "o") for name in rows["class"]}
+    figure = difference_plot(drawn, named, title="recall of each class", note=pair)
+    plot = inline_svg(figure, f"class difference {split}", f"recall of each class: {pair}")
+    return {"plot": plot, "rows": [_difference_row(row) for row in records(ordered(part))]}
+
+
+def ordered(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the report's order of contestants."""
     order = {name: i for i, name in enumerate(in_order(table["contestant"]))}
     return table.sort_values("contestant", key=lambda names: names.map(order), kind="stable")
 
 
-def _difference_row(row: Any) -> dict[str, str]:
+def _difference_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "pair": f"{contestant_label(row['contestant'])} {MINUS} {contestant_label(row['reference'])}",
         "metric": metric(row["metric"]).label,
         "value": number(row["value"]),
         "interval": interval(row["low"], row["high"]),
+        "class": row.get("class", ""),
         **{name: number(row[name]) if name in row else DASH for name in ("p", "p_holm", "p_mcnemar", "detectable")},
         "n": number(row["n"], 0),
-        "verdict": row["verdict"],
+        "verdict": row.get("verdict", ""),
+        "note": row.get("note", ""),
         "full": repr(float(row["value"])),
     }
 
@@ -106,9 +129,7 @@ def confusions(run: Run) -> list[dict[str, Any]]:
             figure = confusion_matrix(table.to_numpy(), run.classes, colours, title=contestant_label(name))
             text = f"confusion matrix of {contestant_label(name)}, {len(rows)} wells"
             plots.append(inline_svg(figure, f"confusion {split} {name}", text))
-        sections.append(
-            {"split": split_label(str(split)), "plots": plots, "n": part[[PLATE, WELL]].drop_duplicates().shape[0]}
-        )
+        sections.append({"split": split_label(str(split)), "plots": plots[:LEADING], "more": plots[LEADING:]})
     return sections
 
 
@@ -193,41 +214,13 @@ def _prediction_maps(
     colours, title = label_colours(run), f"{label}: prediction"
     figure = plate_heatmap(names, called, title=title, colours=colours, tips=tips, marked=wrong, shape=shape)
     maps = [inline_svg(figure, f"predicted {key} {contestant}", f"predictions of {label} on the plate")]
-    if contestant == "mil" and not all(np.isnan(right)):
+    if contestant in run.networks[:1] and not all(np.isnan(right)):
         title = f"{label}: probability of the label"
         figure = plate_heatmap(
             names, right, title=title, limits=(0.0, 1.0), label="probability", tips=tips, shape=shape
         )
         maps.append(inline_svg(figure, f"probability {key} {contestant}", f"probability that {label} gives the label"))
     return maps
-
-
-def learning_curves(run: Run) -> list[dict[str, Any]]:
-    """Draw and list the scores over the number of training wells, a split each."""
-    if run.learning_curve is None or run.learning_curve.empty:
-        return []
-    sections, styles = [], contestant_styles(in_order(run.learning_curve["contestant"]))
-    named = {contestant_label(name): style for name, style in styles.items()}
-    for split, part in run.learning_curve.groupby("split", sort=False):
-        plots = []
-        for name, rows in _ordered(part).groupby("metric", sort=False):
-            words = metric(str(name))
-            if words.better != "higher":  # the axis goes from 0 to 1
-                continue
-            points = rows.drop(columns="n").rename(columns={"wells_per_class": "n", "value": "mean"})
-            points = points.assign(arm=rows["contestant"].map(contestant_label))
-            figure = learning_curve(
-                points,
-                named,
-                title=words.label,
-                labels=("training wells a class", words.label),
-                chance=chance_of(str(name), len(run.answers)),
-            )
-            plots.append(inline_svg(figure, f"curve {split} {name}", f"{words.label} over training wells a class"))
-        notes = [str(note) for note in dict.fromkeys(part["note"]) if str(note)] if "note" in part else []
-        table = score_table(part.sort_values("wells_per_class", kind="stable"), ("wells_per_class", "contestant"))
-        sections.append({"split": split_label(str(split)), "plots": plots, "table": table, "notes": notes})
-    return sections
 
 
 def training(run: Run) -> list[dict[str, Any]]:

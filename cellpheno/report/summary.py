@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cellpheno.compare.confounding import LAYOUT, confounding
+from cellpheno.compare.confounding import COUNTS, LAYOUT, confounding
 from cellpheno.compare.strict_splits import unscored
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.report.palette import CONTESTANT_STYLES, OTHER_STATUS, STATUS_STYLES
@@ -16,7 +16,6 @@ from cellpheno.report.words import DASH, contestant_label, count, interval, metr
 FEW_WELLS = 10  # labelled wells a class below which intervals are rough
 MEASURED = ("done", "warned", "partial")
 MAIN_METRICS = ("balanced_accuracy", "mean_average_precision")  # the second where a well may have several classes
-CONTROLS = ("cell_count", "mean_intensity", *LAYOUT)  # they know nothing of what a cell looks like
 
 
 def in_order(contestants: Iterable[str]) -> list[str]:
@@ -137,7 +136,10 @@ def _layout_notes(run: Run) -> list[str]:
     if run.scores is None:
         return []
     name = "macro_auroc" if run.multilabel else "balanced_accuracy"
-    return confounding(run.scores, 0.5 if run.multilabel else 1 / len(run.answers), name)
+    named = {one: f"{contestant_label(one)!r}" for one in (*run.places, *run.numbers)} | LAYOUT | COUNTS
+    layout, counts = ({one: named[one] for one in part} for part in (run.places, run.numbers))
+    chance = 0.5 if run.multilabel else 1 / len(run.answers)
+    return confounding(run.scores, chance, name, layout=layout, counts=counts)
 
 
 def _unscored_notes(run: Run) -> list[str]:
@@ -196,23 +198,20 @@ def _configuration_notes(run: Run) -> list[str]:
 
 
 def _control_notes(run: Run) -> list[str]:
-    """Tell where the MIL model is no better than a control; the pair may stand either way round."""
-    if run.scores is None:
+    """Tell where the first network is no better than a control; the pair may stand either way round."""
+    if run.scores is None or not run.networks:
         return []
-    rows = run.scores[(run.scores["class"] == "") & (run.scores["metric"] == main_metric(run.scores))]
+    rows, own = (
+        run.scores[(run.scores["class"] == "") & (run.scores["metric"] == main_metric(run.scores))],
+        run.networks[0],
+    )
     notes = []
     for split, part in rows.groupby("split", sort=False):
         score = {row["contestant"]: row for row in records(part)}
-        beaten = (
-            [name for name in CONTROLS if name in score and score[name]["high"] >= score["mil"]["low"]]
-            if "mil" in score
-            else []
-        )
-        if beaten:
+        if beaten := [name for name in run.controls if name in score and score[name]["high"] >= score[own]["low"]]:
             names = ", ".join(f"{contestant_label(name)} ({told_score(score[name])})" for name in beaten)
-            notes.append(
-                f"Not clearly below MIL ({told_score(score['mil'])}), split {split_label(str(split))}: {names}."
-            )
+            than = f"{contestant_label(own)} ({told_score(score[own])})"
+            notes.append(f"Not clearly below {than}, split {split_label(str(split))}: {names}.")
     return notes
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from cellpheno.compare.verdict import verdict_sentence
 from cellpheno.report.run import Run, records
-from cellpheno.report.summary import CONTROLS, chance_of, in_order, main_metric, told_score
+from cellpheno.report.summary import chance_of, in_order, main_metric, told_score
 from cellpheno.report.words import contestant_label, metric, number, quoted_label, split_label
 
 
@@ -56,6 +56,27 @@ def verdicts(run: Run) -> list[str]:
     return sentences
 
 
+def leading(run: Run, split: str) -> list[tuple[str, str]]:
+    """Contestants that a reader asks about first, each with a word for why.
+
+    The first two in the report's order, which are the network and the engineered features, the best of the others, and
+    the best control.
+    """
+    if run.scores is None:
+        return []
+    part = run.scores[(run.scores["split"] == split) & (run.scores["class"] == "")]
+    if part.empty:
+        return []
+    name = main_metric(part)
+    part = part[part["metric"] == name].sort_values("value", ascending=metric(name).better == "lower", kind="stable")
+    ranked = part["contestant"].tolist()  # the best first
+    first = [contestant for contestant in in_order(ranked) if contestant not in run.controls][:2]
+    others = [contestant for contestant in ranked if contestant not in (*first, *run.controls)]
+    best = [(others[0], "best of the others " if len(others) > 1 else "")] if others else []
+    controls = [(contestant, "best control ") for contestant in ranked if contestant in run.controls]
+    return [*((contestant, "") for contestant in first), *best, *controls[:1]]
+
+
 def standing(run: Run) -> list[str]:
     """Say, a split, what the leading contestants and the best control score, and what guessing would."""
     if run.scores is None:
@@ -63,12 +84,9 @@ def standing(run: Run) -> list[str]:
     sentences = []
     for split, part in run.scores.groupby("split", sort=False):
         name = main_metric(part)
-        part = part[(part["metric"] == name) & (part["class"] == "")].sort_values("value", kind="stable")
-        rows = {row["contestant"]: row for row in records(part)}  # the lowest score first
-        controls = [contestant for contestant in rows if contestant in CONTROLS]
-        best = controls[:1] if metric(name).better == "lower" else controls[-1:]
-        told = [contestant for contestant in in_order(rows) if contestant not in CONTROLS][:2] + best
-        words = [f"{contestant_label(contestant)} {told_score(rows[contestant])}" for contestant in told]
+        part = part[(part["metric"] == name) & (part["class"] == "")]
+        rows = {row["contestant"]: row for row in records(part)}
+        words = [f"{why}{contestant_label(one)} {told_score(rows[one])}" for one, why in leading(run, str(split))]
         chance = chance_of(name, len(run.answers))
         words += [f"guessing {number(chance)}"] if chance is not None else []
         label = metric(name).label

@@ -1,7 +1,7 @@
 """The contest: baselines on the same wells and folds, scores with intervals, paired differences, dose-response."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,8 @@ from cellpheno.batch.ledger import input_hashes, read_record
 from cellpheno.batch.timing import Cost, timed, write_costs
 from cellpheno.bounds import Listed, Range
 from cellpheno.compare.assay import assay_quality, dose_response, dose_trend
+from cellpheno.compare.class_differences import class_differences
+from cellpheno.compare.confounding import NETWORK, looks_at
 from cellpheno.compare.contest import contest
 from cellpheno.compare.learning import short_classes
 from cellpheno.compare.matching_contest import Question, match_contestants
@@ -97,7 +99,7 @@ def compare(
     no_leak : sequence of str
         What may not be on both sides of a fold: image (the same picture), compound, columns such as Metadata_batch.
     compound : str, optional
-        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
+        Column of the plate map that names it; null: one called compound, treatment or drug, unless it holds the class.
     train_on_partial : bool
         Train also on wells that lost a field.
     aggregation : sequence of str
@@ -200,6 +202,8 @@ def _compare(
         "messages": pd.DataFrame({"message": messages}, dtype=object),
         "scores": scores(predictions, plan.classes, **chance),
         "differences": differences(predictions, plan.classes, reference=reference, **chance),
+        "class_differences": class_differences(predictions, plan.classes, reference=reference, **chance),
+        "contestants": _looks(networks, baselines),
     }
     full = predictions.merge(features.loc[features[COUNT] != 0, [PLATE, WELL]], on=[PLATE, WELL])
     if 0 < (full["role"] == OUT_OF_FOLD).sum() < (predictions["role"] == OUT_OF_FOLD).sum():
@@ -220,6 +224,12 @@ def _compare(
     files.append(write_parquet(predictions, output / "predictions.parquet"))
     files += write_contest(output, plan, features, baselines, settings)
     return Result("warned" if messages else "done", files, messages, {})
+
+
+def _looks(networks: Iterable[str], baselines: Baselines) -> pd.DataFrame:
+    """What each contestant looks at, so that the report knows which are controls whatever they are called."""
+    rows = [(name, NETWORK) for name in networks] + [(name, looks_at(own)) for name, own in baselines.items()]
+    return pd.DataFrame(rows, columns=["contestant", "kind"])
 
 
 def _few_wells(plan: Plan, features: pd.DataFrame, wells_per_class: int | None) -> list[str]:

@@ -75,7 +75,7 @@ def plan_run(
         raise InputError(*faults)
     partial = able[(able["status"] == "partial") & (able["label"] != "")] if not train_on_partial else able.iloc[:0]
     spared = frozenset(zip(partial[PLATE], partial[WELL], strict=True))
-    compounds = both_sides(able, folds, drug)
+    compounds = both_sides(able, folds, drug, label)
     return Plan(wells, able, folds, names, spared, multilabel, list(junk), compounds, pictures)
 
 

@@ -76,7 +76,7 @@ def score_new(
     no_leak : sequence of str
         With image, wells that a model has seen, in a training or before it, are refused, also under other names.
     compound : str, optional
-        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
+        Column of the plate map that names it; null: one called compound, treatment or drug, unless it holds the class.
     reference : str
         The contestant with which the others are compared.
     unit : str

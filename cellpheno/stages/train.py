@@ -113,7 +113,7 @@ def train(
         What may not be on both sides of a fold: image (the same picture, also of a well that start has seen), compound,
         columns such as Metadata_batch.
     compound : str, optional
-        Column of the plate map that names it; null: one called compound or treatment, unless it holds the class.
+        Column of the plate map that names it; null: one called compound, treatment or drug, unless it holds the class.
     train_on_partial : bool
         Train also on wells that lost a field.
     validation : float

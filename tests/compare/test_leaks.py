@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellpheno.compare.leaks import both_sides, compound_column, leaks
+from cellpheno.compare.leaks import UNKNOWN, both_sides, compound_column, leaks
 from cellpheno.compare.splits import by_group, by_well
 from cellpheno.errors import InputError
 from tests.compare.test_strict_splits import COMPOUND, KEYS, screen
@@ -76,9 +76,17 @@ def test_the_column_of_the_compound_is_found_by_its_name_or_given():
     wells = pd.DataFrame(columns=["Metadata_Treatment", "Metadata_Compound", "Metadata_drug", "label"])
     assert compound_column(wells, None, "moa") == "Metadata_Compound"
     assert compound_column(wells.drop(columns="Metadata_Compound"), None, "moa") == "Metadata_Treatment"
-    assert compound_column(wells[["Metadata_drug"]], None, "moa") is None
+    assert compound_column(wells[["Metadata_drug"]], None, "moa") == "Metadata_drug"
+    assert compound_column(wells[["label"]], None, "moa") is None
     assert compound_column(wells, None, "Compound") is None  # the question is which compound it is
     assert compound_column(wells, "Compound", "Compound") == "Metadata_Compound"
     assert compound_column(wells, "drug", "moa") == "Metadata_drug"
     with pytest.raises(InputError, match="compound=gene: the plate map has no such column"):
         compound_column(wells, "gene", "moa")
+
+
+def test_where_no_column_names_the_compound_that_is_said_unless_the_class_is_the_compound():
+    wells = screen([(f"c{k % 2}", f"d{k % 3}", "1") for k in range(8)]).drop(columns=COMPOUND)
+    folds = by_well(wells, n_folds=2, seed=0)
+    assert both_sides(wells, folds, None, "moa")["note"].tolist() == [UNKNOWN]
+    assert both_sides(wells, folds, None, "Drug").empty

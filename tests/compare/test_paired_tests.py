@@ -41,7 +41,7 @@ def test_differences_are_corrected_for_the_number_of_contestants_and_say_what_co
     logits = dict(zip("abcd", draw_logits(truth, 3, [2.6, 1.5, 1.4, 1.5], 0.5, rng), strict=True))
     table = differences(*prediction_table(truth, 3, logits), reference="d", n_bootstrap=400, seed=0)
     for _, own in table.groupby("metric"):
-        np.testing.assert_allclose(own["p_holm"], holm(own["p"].to_numpy()))
+        np.testing.assert_allclose(own["p_holm"], holm(own["p_whole"].to_numpy()))
     balanced = table[table["metric"] == "balanced_accuracy"].set_index("contestant")
     for name in "abc":
         assert balanced.loc[name, "p_mcnemar"] == mcnemar(logits[name], logits["d"], truth)

@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 
 from cellpheno.compare.baselines import fit_predict
 from cellpheno.compare.contest import contest
-from cellpheno.compare.intervals import most_units
+from cellpheno.compare.intervals import gap_bounds, most_units
 from cellpheno.compare.metrics import METRICS, score
 from cellpheno.compare.paired_tests import mid_p, swapped_gaps, whole_p
 from cellpheno.compare.resampling import Contest, resample, units_apart, units_mistaken
 from cellpheno.compare.splits import by_well
-from cellpheno.compare.statistics import _bounds, _gap_bounds, differences, scores
+from cellpheno.compare.statistics import _bounds, differences, scores
 from cellpheno.compare.verdict import verdict
 from cellpheno.profiles.normalize import fit_robust_z
 from cellpheno.profiles.select import select_features
@@ -70,8 +70,8 @@ def many(runs, n_plates, icc, seed, n_bootstrap=300, **options):
                 _bounds(metric, None, one[metric], draws, n, 0.95)[:2] for one, n in zip(drawn, wrong, strict=True)
             ]
             gap = drawn[0][metric] - drawn[1][metric]
-            most, n_apart = most_units(metric, drawn[1][metric][0], None, draws)[0], units_apart(contest, *logits)
-            low, high = _gap_bounds(metric, gap, most, n_apart, draws, 0.95)
+            most, n_apart = most_units(metric, drawn[1][metric][0], None, draws)[0], units_apart(contest, *logits)[None]
+            low, high = gap_bounds(metric, gap, most, n_apart, draws, 0.95)
             row = {"metric": metric, "value": gap[0], "low": low, "high": high, "p": mid_p(swapped[metric])}
             told = verdict(row | {"p_holm": whole_p(swapped[metric])}, 0.05)
             of_one = {"score": drawn[0][metric][0], "score_low": bounds[0][0], "score_high": bounds[0][1]}
@@ -178,25 +178,44 @@ def test_the_detectable_difference_is_shown_four_times_in_five():
     assert 0.2 < power < 0.95
 
 
-def nearly_perfect(rng, wrong):
-    """Difference of two contestants, with its interval, over six classes of three compounds of six wells each.
+def failing(rng, wrong, icc):
+    """Truth (108,), compound (108,) and logits of two contestants: six classes of three compounds of six wells each.
 
-    ``wrong``: how often each contestant fails; where it fails for a compound, then for most of its wells.
+    ``wrong``: how often each contestant fails; the higher the ICC, the more wells of a compound together.
     """
-    shape = (6, 3, 6)
     truth, compound = np.repeat(np.arange(6), 18), np.repeat(np.arange(18), 6)
-    logits = {}
+    logits, alike = {}, 1 / icc - 1
     for name, rate in zip(("mil", "engineered"), wrong, strict=True):
-        fails = rng.random(shape) < rng.beta(rate, 1 - rate, shape[:2])[..., None]  # ICC 0.5
+        fails = rng.random((6, 3, 6)) < rng.beta(rate * alike, (1 - rate) * alike, (6, 3))[..., None]
         logits[name] = np.eye(6)[(truth + fails.ravel()) % 6]
+    return truth, compound, logits
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("icc", [0.1, 0.3])
+def test_over_compounds_too_the_detectable_difference_is_what_can_be_shown(icc):
+    rng, rows = np.random.default_rng(5), []
+    for _ in range(80):
+        truth, compound, logits = failing(rng, (0.25, 0.02), icc)
+        table, names = prediction_table(truth, 6, logits, [f"P{c}" for c in compound], 5)
+        found = differences(table, names, reference="engineered", unit=PLATE, n_bootstrap=300, seed=0)
+        rows.append(found.set_index("metric").loc["balanced_accuracy"])
+    found = pd.DataFrame(rows)
+    ratio = 0.23 / found["detectable"].mean()
+    assert (found["verdict"] != TOLD).mean() == pytest.approx(norm.cdf((1.96 + 0.84) * ratio - 1.96), abs=0.2)
+
+
+def nearly_perfect(rng, wrong):
+    """Difference of two contestants that fail for whole compounds, with its interval."""
+    truth, compound, logits = failing(rng, wrong, icc=0.5)
     contest = Contest("by_compound", truth, logits, compound, [f"c{k}" for k in range(6)], 0)
     draws = resample(contest, "Metadata_compound", 300, int(rng.integers(10**6)))
     mil, engineered = (score(own, truth, draws.weights).overall["balanced_accuracy"] for own in logits.values())
     most, n_apart = (
         most_units("balanced_accuracy", engineered[0], None, draws)[0],
-        units_apart(contest, *logits.values()),
+        units_apart(contest, *logits.values())[None],
     )
-    return (mil[0] - engineered[0], *_gap_bounds("balanced_accuracy", mil - engineered, most, n_apart, draws, 0.95))
+    return (mil[0] - engineered[0], *gap_bounds("balanced_accuracy", mil - engineered, most, n_apart, draws, 0.95))
 
 
 @pytest.mark.full

@@ -348,8 +348,7 @@ def test_a_small_p_without_a_lead_is_explained():
     assert told() == ""
     assert told(low=-0.1) == "the interval holds zero"
     assert told(low=-0.1, spread=1.5) == "the interval, which reckons with other training wells, holds zero"
-    assert told(p_whole=0.06, p_holm=0.06) == "p counts ties half, counted whole it is 0.060"
-    assert told(p_holm=0.08) == "corrected for the number of contestants p is 0.080"
+    assert told(p_holm=0.08) == "with ties counted whole and corrected for the number of contestants p is 0.080"
     assert told(p=0.06, p_holm=0.08, low=-0.1) == ""
     assert told(low=np.nan, high=np.nan, note="no interval: few") == "no interval: few"
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from cellpheno.report.contestants import contestant_costs, important_features
+from cellpheno.report.curves import learning_curves
 from cellpheno.report.html import write_report
 from cellpheno.report.run import read_run
-from cellpheno.report.sections import learning_curves
 from cellpheno.report.summary import warnings_of
 from cellpheno.report.words import DASH, number
 

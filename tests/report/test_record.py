@@ -39,7 +39,8 @@ def test_every_number_is_that_of_its_table(run):
             {"balanced accuracy": "balanced_accuracy", "macro AUROC": "macro_auroc"}.get(row[1], "log_loss")
         ]
         assert row[2] == f"{number(own['value'])} {interval(own['low'], own['high'])}"
-        assert row[3:] == [number(own["p_holm"]), number(own["detectable"]), own["verdict"]]
+        told = f"{own['verdict']}: {own['note']}" if own["note"] else own["verdict"]
+        assert row[3:] == [number(own["p_holm"]), number(own["detectable"]), told]
     assert len(pairs) == 3
     assert ["engineered", "C=0.01 ¦ &lt;b>", "2 of 4", "0.156", ""] in table
     assert ["MIL", "46.0", "4.5", "903"] in [cells(line) for line in lines]
