@@ -19,6 +19,7 @@ from cellpheno.names import CELL_KEYS, PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.instance_rows import commit_rows, merge_rows
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
     TRAINED_ON,
@@ -205,19 +206,21 @@ def _predict_fold(
     """Predict some wells with one model; a well without cells gets the prior of the model's training wells."""
     model, card = load_model(folder)
     limits = grey_limits(wells, build(card["normalization"])(), build(card["instances"])())
-    filled = chosen[chosen["n_instances"] > 0]
-    found, instances = predict_wells(model, card, filled, limits=limits, threads=threads)
+    filled, path = chosen[chosen["n_instances"] > 0], output / "predictions" / f"{unit}.parquet"
     names = [f"logit_{name}" for name in card["classes"]]
+    with commit_rows(_cells(path), pd.DataFrame(columns=[*CELL_KEYS, "weight", *names, "role", *place])) as write:
+
+        def keep(rows: pd.DataFrame) -> None:
+            write(rows.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL]).assign(**place))
+
+        found = predict_wells(model, card, filled, limits=limits, threads=threads, keep=keep)
     logits = chosen[[PLATE, WELL]].merge(found[[PLATE, WELL, *names]], on=[PLATE, WELL], how="left")[names]
     values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior)
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
         about: dict[str, Any] = {"role": str(role), "multilabel": model.multilabel, **place}
         parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
-    cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
-    cells = cells.assign(**place)
-    path = output / "predictions" / f"{unit}.parquet"
-    return Result("done", [write_parquet(pd.concat(parts), path), write_parquet(cells, _cells(path))])
+    return Result("done", [write_parquet(pd.concat(parts), path), _cells(path)])
 
 
 def _cells(path: Path) -> Path:
@@ -227,7 +230,6 @@ def _cells(path: Path) -> Path:
 def _merge(parts: Sequence[Path], output: Path, multilabel: bool, contestant: str) -> Result:
     """All folds in one table; of new wells the mean logit over the models of a split."""
     rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-    cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
     names = [str(name).removeprefix("logit_") for name in rows if str(name).startswith("logit_")]
     tables = [rows[rows["role"] == OUT_OF_FOLD]]
     for split, new in rows[rows["role"] == NEW].groupby("split", sort=True):
@@ -237,14 +239,9 @@ def _merge(parts: Sequence[Path], output: Path, multilabel: bool, contestant: st
         about: dict[str, Any] = {"contestant": contestant, "split": str(split), "role": NEW, "multilabel": multilabel}
         tables.append(prediction_rows(one, logits.to_numpy(), names, **about))
     predictions = pd.concat(tables, ignore_index=True)
-    new_cells = cells[cells["role"] == NEW]
-    numbers = [str(c) for c in cells if str(c).startswith(("weight", "logit_", "Location_"))]
-    mean = new_cells.groupby(["contestant", "split", "role", *CELL_KEYS], sort=True)[numbers].mean().reset_index()
-    instances = pd.concat([cells[cells["role"] == OUT_OF_FOLD], mean.assign(repeat=-1, fold=-1)], ignore_index=True)
-    first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]
     files = [
         write_csv(predictions, output / "predictions-mil.csv"),
         write_parquet(predictions, output / PREDICTIONS),
-        write_parquet(instances[[*first, *numbers]], output / "instances.parquet"),
+        merge_rows(list(map(_cells, parts)), output / "instances.parquet"),
     ]
     return Result("done", files)
