@@ -1,6 +1,7 @@
 """Trained models to predictions: held-out wells by the model that never saw them, new wells by all fold models."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,10 +31,12 @@ from cellpheno.stages.run_folder import (
     write_parquet,
 )
 from cellpheno.stages.well_steps import without_damaged
-from cellpheno.stages.wells import Classes, usable, well_table, with_places
+from cellpheno.stages.wells import Classes, class_names, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
+
+log = logging.getLogger("cellpheno")
 
 
 def predict(
@@ -88,6 +91,8 @@ def predict(
     tasks = {place: _task(place, wells, trained) for place in trained_folds}
     if faults := [f for place, folder in trained_folds.items() for f in _seen(folder, tasks[place])]:
         raise InputError(*faults, f"train again: cellpheno train output={models} ...")
+    if label is not None:
+        _check_classes(read_card(folders[0]), pd.concat(tasks.values()), classes, label_separator)
     jobs = [
         _job(folder, place, wells, tasks[place], output, threads, kind, contestant)
         for place, folder in trained_folds.items()
@@ -144,6 +149,19 @@ def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:
         way = "label_separator=null" if given else "the label_separator of the training, such as label_separator='|'"
         means = f"label_separator={separator!r} means {kinds[given]}"
         raise InputError(f"{means}; the model was trained with {kinds[trained]}: give {way}")
+
+
+def _check_classes(card: Mapping[str, Any], wells: pd.DataFrame, classes: Classes, separator: str | None) -> None:
+    """Refuse classes that the models do not know, asked for or of wells that they held out; say those of new wells."""
+    held = wells["role"] == OUT_OF_FOLD
+    found, others = (class_names(rows, classes, separator is not None) for rows in (wells[held], wells[~held]))
+    if not set(found) <= set(card["classes"]):
+        try:
+            check_card(card, classes=found)
+        except InputError as fault:
+            raise InputError(*fault.faults, "set label and classes as in its training, or label=null") from None
+    if strange := [name for name in others if name not in card["classes"]]:
+        log.info("classes: the model was trained with %s; new wells of %s get one of them", card["classes"], strange)
 
 
 def _task(place: Place, wells: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:

@@ -165,6 +165,25 @@ def test_a_model_is_refused_on_a_plate_with_other_channels(finished_screen, fres
     assert "['DNA', 'CellMask', 'GFP']" in said
 
 
+@pytest.mark.parametrize(
+    ("settings", "other"),
+    [
+        (["classes={control: control, nucleus: nuclear}"], "['control', 'nucleus']"),
+        (["label=position"], "['c1', 'c2']"),
+    ],
+)
+def test_other_classes_than_the_models_are_refused_naming_both(finished_screen, fresh_copy, capsys, settings, other):
+    screen = fresh_copy(finished_screen)
+    path = screen.folder / "SIM1/platemap.csv"
+    mapped = pd.read_csv(path, dtype=str)
+    mapped.assign(Metadata_position=[f"c{1 + i % 2}" for i in range(len(mapped))]).to_csv(path, index=False)
+    ask = ["plate=SIM1.zarr", "models=runs/small", "output=runs/other", "threads=1", "workers=1"]
+    assert screen("predict", *ask, *settings) == 2
+    told = capsys.readouterr().err
+    assert f"classes: the model was trained with ['control', 'nuclear'], the data have {other}" in told
+    assert "set label and classes as in its training" in told
+
+
 def test_models_of_several_trainings_are_refused(finished_screen, fresh_copy, capsys):
     screen = fresh_copy(finished_screen)
     path = screen.folder / "runs/small/models/by_well/repeat0_fold1/card.json"
