@@ -172,7 +172,9 @@ def transfer_curve(
             seed=seed,
             threads=threads,
         )
-        job = Job("source", make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells)), work)
+        key = make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells))
+        resume = output / "resume" / f"source-{key[:16]}.ckpt"
+        job = Job("source", key, functools.partial(work, resume=resume))
         if (trained := here([job])).left_out:  # the model that stands there is of earlier settings
             return trained
     about = about_cells(new, normalization)

@@ -223,11 +223,15 @@ def test_gradients_of_values_and_parameters(option):
 @each_option
 def test_half_precision_stays_close(option):
     pooling, (values, bag, _) = make(option), batch([300, 20, 1], seed=4)
+    if option in GROWS_WITH_THE_BAG:
+        values = values - 6  # or nothing but 1 is to be seen
+    head = torch.nn.Linear(D, D) if kind(pooling) == "features" else None
     with torch.autocast("cpu", torch.bfloat16):
         half, weights = pooling(values.bfloat16(), bag, 3), pooling.weights(values.bfloat16(), bag, 3)
-    full = pooling(values.bfloat16().float(), bag, 3)
+    full = pooling(values, bag, 3)
     assert half.dtype == weights.dtype == torch.float32
-    assert (link(pooling, half) - link(pooling, full)).abs().max() < 0.02
+    found, wanted = (head(out).softmax(-1) if head else link(pooling, out) for out in (half, full))
+    assert 0 < (found - wanted).abs().max() < 0.02
 
 
 @each_option
