@@ -367,3 +367,15 @@ def test_a_classifier_keeps_no_features_of_a_bag_in_pieces(option):
     with torch.inference_mode():
         out, weights = classifier(option).classify_pieces(map(piece, range(6)))
     assert (len(alive), len(weights), len(out.instance_logits)) == (6, 24, 24)
+
+
+@each_option
+def test_that_a_whole_bag_is_in_memory_is_said_once(option, caplog):
+    model = classifier(option)
+    with torch.inference_mode(), caplog.at_level("INFO", "cellpheno"):
+        for _ in range(2):
+            model.classify_pieces([torch.ones(4, D), torch.ones(2, D)])
+    assert len(caplog.messages) == (option in NOT_IN_PIECES)
+    if caplog.messages:
+        told = "InducedAttention attends between instances: all features of a well are in memory; of the first 6 x 3"
+        assert caplog.messages[0].startswith(told)

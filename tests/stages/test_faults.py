@@ -10,6 +10,7 @@ import tifffile
 import zarr
 
 from cellpheno.plates.plate import open_plate
+from cellpheno.stages.predict import _check_classes
 from tests.conftest import SMALL, WHOLE, Screen
 
 WITHOUT_SIMULATION = "steps=[import_plate,segment,measure,crop,train,predict,compare,report]"
@@ -182,6 +183,15 @@ def test_other_classes_than_the_models_are_refused_naming_both(finished_screen, 
     told = capsys.readouterr().err
     assert f"classes: the model was trained with ['control', 'nuclear'], the data have {other}" in told
     assert "set label and classes as in its training" in told
+
+
+def test_new_wells_of_other_classes_are_predicted_and_told(caplog):
+    wells = pd.DataFrame({"label": ["a", "b", "", "mitotic"], "role": ["out_of_fold", "new", "new", "new"]})
+    with caplog.at_level("INFO", "cellpheno"):
+        _check_classes({"classes": ["a", "b"]}, wells, None, None)
+    assert caplog.messages == [
+        "classes: the model was trained with ['a', 'b']; new wells of ['mitotic'] get one of them"
+    ]
 
 
 def test_models_of_several_trainings_are_refused(finished_screen, fresh_copy, capsys):
