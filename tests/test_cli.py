@@ -1,4 +1,4 @@
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +9,7 @@ import pytest
 from cellpheno.cli import STEPS, main
 from cellpheno.config import compose_step, load_config, sweep
 from cellpheno.errors import ConfigError
+from tests.conftest import Screen
 
 
 def test_help_lists_every_step_with_a_line(capsys):
@@ -107,22 +108,59 @@ def test_init_of_an_empty_folder_is_refused(tmp_path, capsys):
     assert "no image" in capsys.readouterr().err
 
 
-def test_a_signal_stops_with_exit_code_4_and_the_run_resumes(cropped_screen, fresh_copy):
+TRAINED = [
+    *("steps=[train,predict]", "plate=SIM1.zarr", "output=runs/small", "split.by_well.n_folds=2", "no_leak=[image]"),
+    *("trainer.max_epochs=6", "model.dropout=0.2", "encoder.width=8", "encoder.depth=2", "threads=1", "workers=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cropped_screen, tmp_path_factory):
+    screen = Screen(tmp_path_factory.mktemp("whole") / "screen")
+    shutil.copytree(cropped_screen.folder, screen.folder)
+    assert screen("run", *TRAINED) == 0
+    return screen
+
+
+def of_the_run(screen):
+    return {name: value for name, value in screen.hashes().items() if name.startswith("runs/small/")}
+
+
+def next_state(run, process, seen=None):
+    """Wait for the state after an epoch, another than the one seen, and say when it was there."""
+    end = time.monotonic() + 120
+    while not (found := {path.stat().st_mtime_ns for path in run.glob("resume/train-*.ckpt")} - {seen}):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    return found.pop(), time.monotonic()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 4), (signal.SIGKILL, -9)])
+def test_a_training_stopped_amid_an_epoch_ends_in_the_same_bytes(
+    cropped_screen, uninterrupted, fresh_copy, caplog, sent, code
+):
     screen = fresh_copy(cropped_screen)
-    command = [sys.executable, "-m", "cellpheno.cli", "run", "steps=[train]", "plate=SIM1.zarr", "output=runs/small"]
-    settings = ["trainer.max_epochs=500", "split.by_well.n_folds=2", "threads=1", "encoder.width=8", "no_leak=[image]"]
+    run = screen.folder / "runs/small"
     process = subprocess.Popen(
-        [*command, *settings], cwd=screen.folder, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [sys.executable, "-m", "cellpheno.cli", "run", *TRAINED], cwd=screen.folder, stderr=subprocess.PIPE, text=True
     )
-    for line in process.stderr:
-        if "train: 2 to do" in line:
-            break
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
+    first, then = next_state(run, process)
+    _, now = next_state(run, process, first)
+    time.sleep((now - then) / 2)  # half an epoch
+    process.send_signal(sent)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 4
-    assert "run the same command again to resume" in said
-    assert not list((screen.folder / "runs/small").rglob("*.lock"))
+    assert process.returncode == code
+    assert ("run the same command again to resume" in said) == (sent == signal.SIGTERM)
+    assert not list(run.rglob("card.json"))
+    with caplog.at_level("INFO", "cellpheno"):
+        assert screen("run", *TRAINED) == 0
+    assert "training goes on after epoch" in caplog.text
+    assert not list(run.rglob("*.lock"))
+    found, whole = of_the_run(screen), of_the_run(uninterrupted)
+    assert found == whole
+    assert any(name.endswith("fold1/model.safetensors") for name in whole)
+    assert "runs/small/instances.parquet" in whole
 
 
 def test_keys_of_other_steps_are_one_fault(capsys):

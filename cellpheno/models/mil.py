@@ -20,6 +20,7 @@ one cell and its attention together are the cell's exact share in the verdict.
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Annotated, Any, NamedTuple, Protocol, Self, cast
@@ -34,6 +35,8 @@ from cellpheno.models.finetune import freeze, parameter_groups
 from cellpheno.models.losses import balanced_accuracy, one_class_loss, several_classes_loss
 from cellpheno.models.segments import BagSums, merge, share
 from cellpheno.models.transforms import eight_orientations
+
+log = logging.getLogger("cellpheno")
 
 
 class BagOutput(NamedTuple):
@@ -160,6 +163,7 @@ class MILClassifier(pl.LightningModule):
         self.seed, self.label_smoothing, self.piece, self.layout = seed, label_smoothing, piece, layout
         self.multilabel = multilabel
         self._validated: list[tuple[Tensor, Tensor]] = []  # (labels, predicted) of this epoch's validation bags
+        self._gathered = False  # whether it was said that a pooling cannot take pieces
         self.rates, self.orientations, self.frozen = dict(rates or {}), orientations, frozen
         freeze(self, frozen)
 
@@ -206,7 +210,7 @@ class MILClassifier(pl.LightningModule):
         """Features (n, d) of one bag, piece by piece, to what is said of it and the weight (N,) of each instance.
 
         Of a piece only logits and weights are kept, so the features of a bag need not fit into memory. A pooling of
-        features without ``finish``, which attends between instances, gets them all at once.
+        features without ``finish``, which attends between instances, gets them all at once, and that is said once.
         """
         if self.pooling.pools != "features":
             instance_logits = torch.cat(list(map(self.head, pieces)))  # (N, K)
@@ -215,12 +219,19 @@ class MILClassifier(pl.LightningModule):
             return out, self._weights_of_logits(out, bag)
         if not hasattr(self.pooling, "finish"):
             features = torch.cat(list(pieces))  # (N, d)
+            self._say_gathered(features)
             out = self.classify(features, _one_bag(features), 1)
             return out, self.weights(features, out, _one_bag(features))
         logits, weights, sums = zip(*map(self._piece_of_bag, pieces), strict=True)
         whole = reduce(merge, sums)
         out = BagOutput(self.head(cast(Any, self.pooling).finish(whole)), torch.cat(logits), None)
         return out, torch.cat([own * share(part, whole)[0] for own, part in zip(weights, sums, strict=True)])
+
+    def _say_gathered(self, features: Tensor) -> None:
+        if not self._gathered:
+            told = "%s attends between instances: all features of a well are in memory; of the first %d x %d, %.1f MB"
+            log.info(told, type(self.pooling).__name__, *features.shape, features.nbytes / 1e6)
+            self._gathered = True
 
     def _piece_of_bag(self, features: Tensor) -> tuple[Tensor, Tensor, BagSums]:
         """Instance logits (n, K), weights (n,) within the piece, and running sums of a pooling of features."""

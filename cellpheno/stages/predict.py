@@ -1,6 +1,7 @@
 """Trained models to predictions: held-out wells by the model that never saw them, new wells by all fold models."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from cellpheno.names import CELL_KEYS, PLATE, WELL
 from cellpheno.plates.commit import hash_file
 from cellpheno.plates.plate import open_plate
 from cellpheno.stages.facts import grey_limits
+from cellpheno.stages.instance_rows import commit_rows, merge_rows
 from cellpheno.stages.run_folder import (
     PREDICTIONS,
     TRAINED_ON,
@@ -29,10 +31,12 @@ from cellpheno.stages.run_folder import (
     write_parquet,
 )
 from cellpheno.stages.well_steps import without_damaged
-from cellpheno.stages.wells import Classes, usable, well_table, with_places
+from cellpheno.stages.wells import Classes, class_names, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
+
+log = logging.getLogger("cellpheno")
 
 
 def predict(
@@ -87,6 +91,8 @@ def predict(
     tasks = {place: _task(place, wells, trained) for place in trained_folds}
     if faults := [f for place, folder in trained_folds.items() for f in _seen(folder, tasks[place])]:
         raise InputError(*faults, f"train again: cellpheno train output={models} ...")
+    if label is not None:
+        _check_classes(read_card(folders[0]), pd.concat(tasks.values()), classes, label_separator)
     jobs = [
         _job(folder, place, wells, tasks[place], output, threads, kind, contestant)
         for place, folder in trained_folds.items()
@@ -143,6 +149,19 @@ def _check_separator(card: Mapping[str, Any], separator: str | None) -> None:
         way = "label_separator=null" if given else "the label_separator of the training, such as label_separator='|'"
         means = f"label_separator={separator!r} means {kinds[given]}"
         raise InputError(f"{means}; the model was trained with {kinds[trained]}: give {way}")
+
+
+def _check_classes(card: Mapping[str, Any], wells: pd.DataFrame, classes: Classes, separator: str | None) -> None:
+    """Refuse classes that the models do not know, asked for or of wells that they held out; say those of new wells."""
+    held = wells["role"] == OUT_OF_FOLD
+    found, others = (class_names(rows, classes, separator is not None) for rows in (wells[held], wells[~held]))
+    if not set(found) <= set(card["classes"]):
+        try:
+            check_card(card, classes=found)
+        except InputError as fault:
+            raise InputError(*fault.faults, "set label and classes as in its training, or label=null") from None
+    if strange := [name for name in others if name not in card["classes"]]:
+        log.info("classes: the model was trained with %s; new wells of %s get one of them", card["classes"], strange)
 
 
 def _task(place: Place, wells: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
@@ -205,19 +224,21 @@ def _predict_fold(
     """Predict some wells with one model; a well without cells gets the prior of the model's training wells."""
     model, card = load_model(folder)
     limits = grey_limits(wells, build(card["normalization"])(), build(card["instances"])())
-    filled = chosen[chosen["n_instances"] > 0]
-    found, instances = predict_wells(model, card, filled, limits=limits, threads=threads)
+    filled, path = chosen[chosen["n_instances"] > 0], output / "predictions" / f"{unit}.parquet"
     names = [f"logit_{name}" for name in card["classes"]]
+    with commit_rows(_cells(path), pd.DataFrame(columns=[*CELL_KEYS, "weight", *names, "role", *place])) as write:
+
+        def keep(rows: pd.DataFrame) -> None:
+            write(rows.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL]).assign(**place))
+
+        found = predict_wells(model, card, filled, limits=limits, threads=threads, keep=keep)
     logits = chosen[[PLATE, WELL]].merge(found[[PLATE, WELL, *names]], on=[PLATE, WELL], how="left")[names]
     values = np.where(chosen[["n_instances"]].to_numpy() > 0, logits.to_numpy(float), prior)
     parts = []
     for role, rows in chosen.reset_index(drop=True).groupby("role", sort=False):
         about: dict[str, Any] = {"role": str(role), "multilabel": model.multilabel, **place}
         parts.append(prediction_rows(rows, values[rows.index], card["classes"], **about))
-    cells = instances.merge(chosen[[PLATE, WELL, "role"]], on=[PLATE, WELL])
-    cells = cells.assign(**place)
-    path = output / "predictions" / f"{unit}.parquet"
-    return Result("done", [write_parquet(pd.concat(parts), path), write_parquet(cells, _cells(path))])
+    return Result("done", [write_parquet(pd.concat(parts), path), _cells(path)])
 
 
 def _cells(path: Path) -> Path:
@@ -227,7 +248,6 @@ def _cells(path: Path) -> Path:
 def _merge(parts: Sequence[Path], output: Path, multilabel: bool, contestant: str) -> Result:
     """All folds in one table; of new wells the mean logit over the models of a split."""
     rows = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-    cells = pd.concat([pd.read_parquet(_cells(part)) for part in parts], ignore_index=True)
     names = [str(name).removeprefix("logit_") for name in rows if str(name).startswith("logit_")]
     tables = [rows[rows["role"] == OUT_OF_FOLD]]
     for split, new in rows[rows["role"] == NEW].groupby("split", sort=True):
@@ -237,14 +257,9 @@ def _merge(parts: Sequence[Path], output: Path, multilabel: bool, contestant: st
         about: dict[str, Any] = {"contestant": contestant, "split": str(split), "role": NEW, "multilabel": multilabel}
         tables.append(prediction_rows(one, logits.to_numpy(), names, **about))
     predictions = pd.concat(tables, ignore_index=True)
-    new_cells = cells[cells["role"] == NEW]
-    numbers = [str(c) for c in cells if str(c).startswith(("weight", "logit_", "Location_"))]
-    mean = new_cells.groupby(["contestant", "split", "role", *CELL_KEYS], sort=True)[numbers].mean().reset_index()
-    instances = pd.concat([cells[cells["role"] == OUT_OF_FOLD], mean.assign(repeat=-1, fold=-1)], ignore_index=True)
-    first = ["contestant", "split", "repeat", "fold", "role", *CELL_KEYS]
     files = [
         write_csv(predictions, output / "predictions-mil.csv"),
         write_parquet(predictions, output / PREDICTIONS),
-        write_parquet(instances[[*first, *numbers]], output / "instances.parquet"),
+        merge_rows(list(map(_cells, parts)), output / "instances.parquet"),
     ]
     return Result("done", files)

@@ -123,6 +123,10 @@ def _labelled(
 ) -> pd.DataFrame:
     """Usable wells whose label is a class of the run; new plates need not hold all of them."""
     wells = usable(well_table(plates, label, None, separator))
+    if unknown := [name for name in classes or () if name not in known]:
+        raise InputError(
+            f"classes: the models were trained with {list(known)}, asked for are {unknown} too; leave them out"
+        )
     given = classes if isinstance(classes, Mapping) else {name: name for name in known}
     names = {value: name for name, value in given.items()}
 

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cellpheno.compare.leaks import IMAGE
 from cellpheno.compare.strict_splits import UNSCORED
 from cellpheno.errors import InputError
+from cellpheno.models.channels import PerChannel, channel_mixing
 from cellpheno.names import PLATE, WELL
 from cellpheno.plates.plate import Plate, open_plate
 from cellpheno.stages.run_folder import SEEN_BEFORE, TRAINED_ON, read_csv, write_csv
-from cellpheno.training.checkpoint import Checkpoint, load_model, read_card
+from cellpheno.training.bags import Normalization
+from cellpheno.training.checkpoint import Checkpoint, check_card, describe_normalization, load_model, read_card
 from cellpheno.training.instances import Embedded, Instances
 
 Seen = Mapping[str, pd.DataFrame | None]  # wells that each source had seen; None where that is not known
@@ -26,6 +29,53 @@ def load_start(start: Path | None) -> Checkpoint | None:
         return None if start is None else load_model(start)
     except ModuleNotFoundError as error:
         raise InputError(str(error)) from error
+
+
+def check_start(
+    start: Path | None,
+    trained: Checkpoint | None,
+    *,
+    channels: Sequence[str],
+    pixel_size_um: float | None,
+    normalization: Normalization,
+) -> None:
+    """Say in what the data differ from those that taught a start, and which channel gets whose weights.
+
+    Other channels, another magnification or normalisation may be meant. The same channels in another order are not:
+    each would be seen with the weights of another.
+
+    Raises
+    ------
+    InputError
+        If the channels are the start's in another order, and its encoder mixes them.
+    """
+    if trained is None:
+        return
+    card, mixed = trained.card, not isinstance(trained.model.encoder, PerChannel)
+    own, named = list(card["channels"]), list(channels)
+    if mixed and own != named and sorted(own) == sorted(named):
+        raise InputError(
+            f"start={start}: channels: the model was trained with {own}, the data have {named}, the same in another "
+            "order: each would be seen with the weights of another; import plates in its order, or start=null"
+        )
+    data: dict[str, Any] = {"pixel_size_um": pixel_size_um, "normalization": describe_normalization(normalization)}
+    data |= {"channels": named} if mixed else {}
+    try:
+        check_card(card, **{key: value for key, value in data.items() if key in card})
+    except InputError as differ:
+        for told in differ.faults:
+            where = f"; weights go {_mapping(own, named)}" if told.startswith("channels:") else ""
+            log.warning("start=%s: %s%s", start, told, where)
+
+
+def _mapping(own: Sequence[str], named: Sequence[str], most: int = 8) -> str:
+    """From which of a start's channels those of the data have their weights."""
+    mixing = channel_mixing(len(own), len(named))
+    told = [
+        f"from {' and '.join(own[i] for i in mixing[:, k].nonzero()[:, 0].tolist())} to {name}"
+        for k, name in enumerate(named[:most])
+    ]
+    return ", ".join([*told, *(["..."] if len(named) > most else [])])
 
 
 def seen_before(start: Path | None, plates: Sequence[Path] = (), instances: Instances | None = None) -> Seen:

@@ -21,7 +21,7 @@ from cellpheno.seeds import derived_seed
 from cellpheno.stages.facts import as_lists, first_pixels, grey_limits
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, plan_run, split_groups, taken, teaching, write_plan
-from cellpheno.stages.start import check_seen, load_start, merged, seen_before
+from cellpheno.stages.start import check_seen, check_start, load_start, merged, seen_before
 from cellpheno.stages.train_fold import check_network, train_fold
 from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, with_places
@@ -157,6 +157,8 @@ def train(
     }
     check_training({**components, "normalization": normalization, "instances": instances}, configurations)
     trained = load_start(start)
+    optics: dict[str, Any] = {"channels": channels, "pixel_size_um": pixel_size_um}
+    check_start(start, trained, **optics, normalization=normalization())
     for settings in configurations:
         made = configured(components, settings)
         check_network(made["model"], made["encoder"], made["pooling"], plan.classes, len(channels), trained)
@@ -166,8 +168,7 @@ def train(
     work = functools.partial(
         train_fold,
         classes=plan.classes,
-        channels=channels,
-        pixel_size_um=pixel_size_um,
+        **optics,
         normalization=normalization,
         limits=limits,
         instances=kind,

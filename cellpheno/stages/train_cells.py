@@ -24,7 +24,7 @@ from cellpheno.stages.facts import as_arrays, as_lists, grey_limits
 from cellpheno.stages.labelled_cells import input_hashes_of, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import Splits, model_files, taken, write_parquet
-from cellpheno.stages.start import check_seen, load_start, merged, seen_before, write_taught
+from cellpheno.stages.start import check_seen, check_start, load_start, merged, seen_before, write_taught
 from cellpheno.stages.train_fold import check_network
 from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, class_names
@@ -138,6 +138,8 @@ def train_cells(
     cells, names = found.cells, class_names(found.cells, classes)
     _check_request(cells, output, apart, unit, members)
     trained = load_start(start)
+    optics: dict[str, Any] = {"channels": found.channels, "pixel_size_um": found.pixel_size_um}
+    check_start(start, trained, **optics, normalization=normalization())
     check_parts(model, encoder, pooling, data, names, len(found.channels), trained)
     start_hash = None if trained is None else str(trained.card["weights_sha256"])
     folds = repeated(assign_folds(cells, split, seed), members)
@@ -153,8 +155,7 @@ def train_cells(
     work = functools.partial(
         train_cell_fold,
         classes=names,
-        channels=found.channels,
-        pixel_size_um=found.pixel_size_um,
+        **optics,
         normalization=normalization,
         limits=limits,
         components=parts,

@@ -105,7 +105,7 @@ def _scored_by_network(
     with tempfile.TemporaryDirectory() as folder:
         _fit(train, Path(folder), chosen, labels=train["label"].tolist(), **settings)
         limits, threads = as_arrays(settings["limits"]), settings["threads"]
-        found, _ = predict_wells(*load_model(Path(folder)), test, limits=limits, threads=threads)
+        found = predict_wells(*load_model(Path(folder)), test, limits=limits, threads=threads)
     return found[[f"logit_{name}" for name in classes]].to_numpy(np.float64)
 
 

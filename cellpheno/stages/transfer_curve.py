@@ -20,7 +20,7 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import write_csv
-from cellpheno.stages.start import check_seen, load_start, seen_before
+from cellpheno.stages.start import check_seen, check_start, load_start, seen_before
 from cellpheno.stages.train_cells import check_parts
 from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
@@ -172,10 +172,13 @@ def transfer_curve(
             seed=seed,
             threads=threads,
         )
-        job = Job("source", make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells)), work)
+        key = make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells))
+        resume = output / "resume" / f"source-{key[:16]}.ckpt"
+        job = Job("source", key, functools.partial(work, resume=resume))
         if (trained := here([job])).left_out:  # the model that stands there is of earlier settings
             return trained
-    start_hash = _check_arms(compared, {**parts, "classes": names, "n_channels": len(new.channels)}, start)
+    about = about_cells(new, normalization)
+    start_hash = _check_arms(compared, {**parts, "classes": names}, about, start)
     units = [Unit(n, r, arm) for n in examples for r in range(resamples) for arm in compared]
     work = functools.partial(
         do_unit,
@@ -186,7 +189,7 @@ def transfer_curve(
         steps=train_steps,
         classes=names,
         output=output,
-        about=about_cells(new, normalization),
+        about=about,
         components=parts,
         seed=seed,
         threads=threads,
@@ -228,11 +231,13 @@ def _simulate(make: Component, folder: Path, crop_px: int, seed: int, workers: i
     return Result("done", simulate_cells(make, folder, crop_px=crop_px, seed=seed, workers=workers))
 
 
-def _check_arms(arms: Arms, parts: Mapping[str, Any], start: Path | None) -> str:
+def _check_arms(arms: Arms, parts: Mapping[str, Any], about: Mapping[str, Any], start: Path | None) -> str:
     """Build the network of every arm once, so that what does not fit is refused; returns the hash of the start."""
     trained = load_start(start)
     assert trained is not None  # `_check_source` saw to it
-    places = {name: parts[name] for name in ("encoder", "pooling", "data", "classes", "n_channels")}
+    check_start(start, trained, **{key: about[key] for key in ("channels", "pixel_size_um", "normalization")})
+    places = {name: parts[name] for name in ("encoder", "pooling", "data", "classes")}
+    places["n_channels"] = len(about["channels"])
     for name, arm in arms.items():
         settings = {key: value for key, value in arm.items() if key != "start"}
         try:

@@ -38,6 +38,7 @@ def train_source(
     cells: pd.DataFrame,
     *,
     folder: Path,
+    resume: Path,
     classes: Sequence[str],
     about: Mapping[str, Any],
     components: Mapping[str, Any],
@@ -51,10 +52,11 @@ def train_source(
     training = cells.drop(index=chosen.index)
     with commit_folder(folder) as temporary:
         fit_fold(
-            training, chosen, classes=classes, folder=temporary, seed=derived_seed(seed, "source"), threads=threads,
-            patience=patience, **about, **components,
+            training, chosen, classes=classes, folder=temporary, resume=resume, seed=derived_seed(seed, "source"),
+            threads=threads, patience=patience, **about, **components,
         )  # fmt: skip
         write_taught(cells, None, temporary)
+    resume.unlink(missing_ok=True)
     return Result("done", [path for path in folder.rglob("*") if path.is_file()], (), {"n_cells": len(cells)})
 
 

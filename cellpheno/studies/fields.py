@@ -75,7 +75,7 @@ def field_unit(
             **common,
             **components,
         )
-        predicted, _ = predict_wells(*load_model(Path(scratch)), held, **common)
+        predicted = predict_wells(*load_model(Path(scratch)), held, **common)
     table = held.merge(predicted, on=[PLATE, WELL], validate="one_to_one")
     truth = np.array([list(classes).index(label) for label in table["label"]], dtype=np.intp)
     logits = table[[f"logit_{name}" for name in classes]].to_numpy(float)

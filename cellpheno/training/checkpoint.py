@@ -111,8 +111,6 @@ def make_card(
         Pixels (1, c, y, x) of one instance: the size and kind of all.
     limits : mapping of plate to ndarray
     """
-    described: dict[str, Callable[..., Any]] = dict(parts)
-    described["normalization"] = partial(type(normalization), **vars(normalization))
     counts = membership(labels, classes, multilabel).sum(axis=0).tolist()
     return {
         "cellpheno": version("cellpheno"),
@@ -125,8 +123,15 @@ def make_card(
         "dtype": str(first.dtype),
         "limits": {plate: np.asarray(values).tolist() for plate, values in sorted(limits.items())},
         "instances": describe_instances(instances),
-        **{name: describe(with_defaults(part)) for name, part in described.items()},
+        "normalization": describe_normalization(normalization),
+        **{name: describe(with_defaults(part)) for name, part in parts.items()},
     }
+
+
+def describe_normalization(normalization: Normalization) -> dict[str, Any]:
+    """A normalisation with all its knobs, as it stands in a card."""
+    described: dict[str, Any] = describe(with_defaults(partial(type(normalization), **vars(normalization))))
+    return described
 
 
 def save_model(folder: Path, model: MILClassifier, card: Mapping[str, Any]) -> None:

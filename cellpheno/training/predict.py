@@ -1,6 +1,6 @@
 """Predict wells one at a time, so that memory does not grow with the plate."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -22,8 +22,14 @@ from cellpheno.training.instances import Instances
 
 
 def predict_wells(
-    model: MILClassifier, card: Mapping[str, Any], wells: pd.DataFrame, *, limits: Limits, threads: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    model: MILClassifier,
+    card: Mapping[str, Any],
+    wells: pd.DataFrame,
+    *,
+    limits: Limits,
+    threads: int = 1,
+    keep: Callable[[pd.DataFrame], None] | None = None,
+) -> pd.DataFrame:
     """Predict the class of each well and say what each of its cells or positions had to do with it.
 
     A well is read, encoded and pooled alone, in pieces of one size: what is said of it depends on no other well, and
@@ -40,15 +46,16 @@ def predict_wells(
         Of each plate (`plate_limits` of all its wells, with the card's normalisation).
     threads : int
         CPU threads; part of the result, since sums round differently.
+    keep : callable, optional
+        Gets the instances of each well once it is predicted: Metadata_*, weight (sums to 1 in a well), logit_<class>. A
+        row a cell, in the order of site and object number; with a map of features a row a position, numbered row by
+        row, and where its middle is in the field: Location_Center_Y, Location_Center_X, in pixels of the level that the
+        model reads.
 
     Returns
     -------
-    predictions : DataFrame
+    DataFrame
         Metadata_Plate, Metadata_Well, pred, prob_<class>, logit_<class>; score_<class> of a pooling of scores.
-    instances : DataFrame
-        Metadata_*, weight (sums to 1 in a well), logit_<class>. A row a cell, in the order of site and object number;
-        with a map of features a row a position, numbered row by row, and where its middle is in the field:
-        Location_Center_Y, Location_Center_X, in pixels of the level that the model reads.
 
     Raises
     ------
@@ -61,7 +68,6 @@ def predict_wells(
         raise InputError(*(f"plate {plate!r} has no limits for its normalisation" for plate in lost))
     columns = [PLATE, WELL, "pred", *(f"{k}_{name}" for k in ("prob", "logit") for name in model.classes)]
     predictions: list[dict[str, Any]] = []
-    instances: list[pd.DataFrame] = []
     model.eval()
     with reproducible(0, threads), torch.inference_mode():
         for plate, well, place in wells[[PLATE, WELL, "place"]].itertuples(index=False):
@@ -70,10 +76,9 @@ def predict_wells(
                 embed = partial(_embed, model, str(plate), normalization, limits, keys)
                 out, weights = model.classify_pieces(map(embed, _pieces(kind, place, model.piece, card)))
                 predictions.append({PLATE: plate, WELL: well, **_bag_row(out, model)})
-                instances.append(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
-    table = pd.DataFrame(predictions, columns=None if predictions else columns)
-    cells = pd.concat(instances, ignore_index=True) if instances else _instance_columns(model.classes)
-    return table, cells
+                if keep is not None:
+                    keep(_instance_rows(out, weights, model.classes, {PLATE: plate, WELL: well}, keys))
+    return pd.DataFrame(predictions, columns=None if predictions else columns)
 
 
 def _pieces(kind: Instances, place: str, size: int, card: Mapping[str, Any]) -> Iterator[Crops]:
@@ -144,8 +149,4 @@ def _instance_rows(
     keys = pd.concat(pieces, ignore_index=True)
     table = keys.assign(**metadata)[[*metadata, *keys]].assign(weight=weights.double().cpu().numpy())
     table[[f"logit_{name}" for name in classes]] = out.instance_logits.double().cpu().numpy()
-    return table.sort_values([SITE, OBJECT])
-
-
-def _instance_columns(classes: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame(columns=[PLATE, WELL, SITE, OBJECT, "weight", *(f"logit_{name}" for name in classes)])
+    return table.sort_values([SITE, OBJECT], ignore_index=True)

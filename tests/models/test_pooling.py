@@ -223,11 +223,15 @@ def test_gradients_of_values_and_parameters(option):
 @each_option
 def test_half_precision_stays_close(option):
     pooling, (values, bag, _) = make(option), batch([300, 20, 1], seed=4)
+    if option in GROWS_WITH_THE_BAG:
+        values = values - 6  # or nothing but 1 is to be seen
+    head = torch.nn.Linear(D, D) if kind(pooling) == "features" else None
     with torch.autocast("cpu", torch.bfloat16):
         half, weights = pooling(values.bfloat16(), bag, 3), pooling.weights(values.bfloat16(), bag, 3)
-    full = pooling(values.bfloat16().float(), bag, 3)
+    full = pooling(values, bag, 3)
     assert half.dtype == weights.dtype == torch.float32
-    assert (link(pooling, half) - link(pooling, full)).abs().max() < 0.02
+    found, wanted = (head(out).softmax(-1) if head else link(pooling, out) for out in (half, full))
+    assert 0 < (found - wanted).abs().max() < 0.02
 
 
 @each_option
@@ -363,3 +367,15 @@ def test_a_classifier_keeps_no_features_of_a_bag_in_pieces(option):
     with torch.inference_mode():
         out, weights = classifier(option).classify_pieces(map(piece, range(6)))
     assert (len(alive), len(weights), len(out.instance_logits)) == (6, 24, 24)
+
+
+@each_option
+def test_that_a_whole_bag_is_in_memory_is_said_once(option, caplog):
+    model = classifier(option)
+    with torch.inference_mode(), caplog.at_level("INFO", "cellpheno"):
+        for _ in range(2):
+            model.classify_pieces([torch.ones(4, D), torch.ones(2, D)])
+    assert len(caplog.messages) == (option in NOT_IN_PIECES)
+    if caplog.messages:
+        told = "InducedAttention attends between instances: all features of a well are in memory; of the first 6 x 3"
+        assert caplog.messages[0].startswith(told)

@@ -10,6 +10,7 @@ import tifffile
 import zarr
 
 from cellpheno.plates.plate import open_plate
+from cellpheno.stages.predict import _check_classes
 from tests.conftest import SMALL, WHOLE, Screen
 
 WITHOUT_SIMULATION = "steps=[import_plate,segment,measure,crop,train,predict,compare,report]"
@@ -163,6 +164,34 @@ def test_a_model_is_refused_on_a_plate_with_other_channels(finished_screen, fres
     said = capsys.readouterr().err
     assert "['DNA', 'CellMask', 'Protein']" in said
     assert "['DNA', 'CellMask', 'GFP']" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "other"),
+    [
+        (["classes={control: control, nucleus: nuclear}"], "['control', 'nucleus']"),
+        (["label=position"], "['c1', 'c2']"),
+    ],
+)
+def test_other_classes_than_the_models_are_refused_naming_both(finished_screen, fresh_copy, capsys, settings, other):
+    screen = fresh_copy(finished_screen)
+    path = screen.folder / "SIM1/platemap.csv"
+    mapped = pd.read_csv(path, dtype=str)
+    mapped.assign(Metadata_position=[f"c{1 + i % 2}" for i in range(len(mapped))]).to_csv(path, index=False)
+    ask = ["plate=SIM1.zarr", "models=runs/small", "output=runs/other", "threads=1", "workers=1"]
+    assert screen("predict", *ask, *settings) == 2
+    told = capsys.readouterr().err
+    assert f"classes: the model was trained with ['control', 'nuclear'], the data have {other}" in told
+    assert "set label and classes as in its training" in told
+
+
+def test_new_wells_of_other_classes_are_predicted_and_told(caplog):
+    wells = pd.DataFrame({"label": ["a", "b", "", "mitotic"], "role": ["out_of_fold", "new", "new", "new"]})
+    with caplog.at_level("INFO", "cellpheno"):
+        _check_classes({"classes": ["a", "b"]}, wells, None, None)
+    assert caplog.messages == [
+        "classes: the model was trained with ['a', 'b']; new wells of ['mitotic'] get one of them"
+    ]
 
 
 def test_models_of_several_trainings_are_refused(finished_screen, fresh_copy, capsys):

@@ -52,6 +52,12 @@ def test_new_wells_are_scored_by_all_contestants_beside_what_was_promised(later)
     assert set(gaps["contestant"]) == {"mil", "max", "position"}
 
 
+def test_classes_that_the_models_do_not_know_are_refused_naming_both(later, capsys):
+    assert later.run("steps=[score_new]", *LATER[1:], *RUN, "classes=[control,mitotic]") == 2
+    told = capsys.readouterr().err
+    assert "trained with ['control', 'nuclear'], asked for are ['mitotic'] too" in told
+
+
 def test_a_second_time_nothing_is_done_and_the_scores_are_told(later, caplog):
     with caplog.at_level("INFO", "cellpheno"):
         assert later.run(*LATER, *RUN) == 0

@@ -1,13 +1,20 @@
 """Fine-tuning: what a run starts from has not seen the wells that the run holds out."""
 
+import json
+from functools import partial
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
 from cellpheno.errors import InputError
+from cellpheno.models.channels import PerChannel
+from cellpheno.models.encoders import SmallResNet
+from cellpheno.models.transforms import PerCrop
 from cellpheno.names import PLATE, WELL
 from cellpheno.stages import start as start_module
-from cellpheno.stages.start import check_seen, seen_before, seen_wells
-from cellpheno.training.checkpoint import load_model
+from cellpheno.stages.start import check_seen, check_start, seen_before, seen_wells
+from cellpheno.training.checkpoint import build, load_model
 
 MODEL = "runs/small/models/by_well/repeat0_fold0"
 TUNE = ("steps=[train]", "output=runs/tuned", f"start={MODEL}", "configurations=[{}, {optimizer.lr: 0.002}]")
@@ -49,6 +56,53 @@ def test_a_start_from_other_wells_is_taken_and_one_that_does_not_tell_is_not(fin
     (model / "trained_on.csv").unlink()
     with pytest.raises(InputError, match="which wells the model has seen is not known"):
         check_seen(seen_before(model), folds, ["image"])
+
+
+@pytest.fixture
+def asked(finished_screen):
+    """What a training like the start's own says of its data."""
+    trained = load_model(finished_screen.folder / MODEL)
+    about = {"channels": trained.card["channels"], "pixel_size_um": trained.card["pixel_size_um"]}
+    return trained, {**about, "normalization": build(trained.card["normalization"])()}
+
+
+def test_a_start_on_the_same_channels_in_another_order_is_refused_unless_none_is_mixed(asked, caplog):
+    trained, about = asked
+    check_start(None, None, **about)
+    check_start("MODEL", trained, **about)
+    assert caplog.text == ""
+    own = trained.card["channels"]
+    turned = {**about, "channels": own[::-1]}
+    with pytest.raises(InputError) as refused:
+        check_start("MODEL", trained, **turned)
+    for side in ("start=MODEL", str(own), str(own[::-1])):
+        assert side in str(refused.value)
+    alone = PerChannel(len(own), partial(SmallResNet, width=8, depth=1))
+    check_start("MODEL", trained._replace(model=SimpleNamespace(encoder=alone)), **turned)
+
+
+def test_in_what_the_data_of_a_start_differ_is_told_with_both_sides(asked, caplog):
+    trained, about = asked
+    own, size = trained.card["channels"], trained.card["pixel_size_um"]
+    check_start("MODEL", trained, **{**about, "channels": ["x", *own[1:]]})
+    assert f"trained with {own}, the data have {['x', *own[1:]]}; weights go from {own[0]} to x, from" in caplog.text
+    check_start("MODEL", trained, **{**about, "channels": [own[0], "y"]})
+    assert f"weights go from {own[0]} and {own[1]} to {own[0]}, from {own[1]} and {own[2]} to y" in caplog.text
+    caplog.clear()
+    check_start("MODEL", trained, **{**about, "pixel_size_um": 2 * size, "normalization": PerCrop()})
+    size_told, norm_told = caplog.messages
+    assert f"pixel_size_um: the model was trained with {size}, the data have {2 * size}" in size_told
+    assert "PlatePercentiles" in norm_told
+    assert "PerCrop" in norm_told
+
+
+def test_each_training_asks_whether_its_start_fits(finished_screen, fresh_copy, capsys):
+    screen = fresh_copy(finished_screen)
+    card = json.loads((screen.folder / MODEL / "card.json").read_text())
+    card["channels"] = card["channels"][::-1]
+    (screen.folder / MODEL / "card.json").write_text(json.dumps(card))
+    assert screen.run(*TUNE) == 2
+    assert f"start={MODEL}: channels: the model was trained with {card['channels']}" in capsys.readouterr().err
 
 
 def test_a_contestant_may_start_from_a_model_of_its_own(finished_screen, fresh_copy, capsys):

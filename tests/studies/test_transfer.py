@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cellpheno.errors import InputError
+from cellpheno.errors import InputError, Stopped
 from cellpheno.images.crops import read_attributes, read_crops
 from cellpheno.simulate.plate import simulate_plate
 from cellpheno.studies.simulated_cells import simulate_cells
 from cellpheno.studies.transfer import check_study, draw_examples, summarize
+from cellpheno.training.resume import ResumePoint
 from tests.conftest import Screen
 from tests.stages.test_single_cells import CELLS, draw
 
@@ -66,6 +67,24 @@ def test_a_lost_unit_alone_is_done_again_to_the_same_bytes(studied, tmp_path, ca
     with caplog.at_level("INFO", "cellpheno"):
         assert screen(*STUDY) == 0
     assert "transfer_curve: 11 of 12 done already, 1 to do" in caplog.text
+    assert screen.hashes() == studied.hashes()
+
+
+def test_a_source_that_was_stopped_goes_on_to_the_same_bytes(studied, tmp_path, caplog, monkeypatch):
+    screen, save = Screen(tmp_path / "copy"), ResumePoint.on_train_epoch_end
+    shutil.copytree(studied.folder, screen.folder)
+    shutil.rmtree(screen.folder / "runs/curve/models/source")
+
+    def stop(*given):
+        save(*given)
+        raise Stopped("signal SIGTERM")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ResumePoint, "on_train_epoch_end", stop)
+        assert screen(*STUDY) == 4
+    with caplog.at_level("INFO", "cellpheno"):
+        assert screen(*STUDY) == 0
+    assert "training goes on after epoch 0" in caplog.text
     assert screen.hashes() == studied.hashes()
 
 

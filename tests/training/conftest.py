@@ -17,6 +17,7 @@ from cellpheno.models.transforms import PlatePercentiles, augment
 from cellpheno.training.bags import plate_limits
 from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.fit import fit_fold
+from cellpheno.training.predict import predict_wells
 from cellpheno.training.schedule import one_cycle
 
 CLASSES = ("control", "ring", "spots")
@@ -55,6 +56,13 @@ def write_well(folder, name, pattern, n_cells, rng, share=0.3):
     write_crops(path, crops, plate="P1", well=name)
     row = {"Metadata_Plate": "P1", "Metadata_Well": name, "place": str(path), "label": pattern}
     return {**row, "responders": frozenset(number[responds].tolist())}
+
+
+def predict_all(*model, **settings):
+    """Predictions of wells, and all their instances in one table, None where no well has any."""
+    instances = []
+    predictions = predict_wells(*model, keep=instances.append, **settings)
+    return predictions, pd.concat(instances, ignore_index=True) if instances else None
 
 
 @pytest.fixture(scope="session")

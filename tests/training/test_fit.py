@@ -16,6 +16,7 @@ from cellpheno.training.checkpoint import load_model
 from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.fit import BestEpoch, class_weights
 from cellpheno.training.predict import predict_wells
+from tests.training.conftest import predict_all
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,7 +38,7 @@ def auroc(predictions, wells, classes):
 def learned(plate, recipe, trainer_of, tmp_path_factory):
     train, validation, test = held_out(plate)
     folder = recipe.fit(train, validation, tmp_path_factory.mktemp("learned"), trainer=trainer_of(10))
-    return predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits), folder
+    return predict_all(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits), folder
 
 
 def test_attention_learns_the_classes_of_wells_it_has_not_seen(learned, plate, recipe):
@@ -63,7 +64,7 @@ def test_shuffled_labels_teach_nothing(plate, recipe, trainer_of, tmp_path):
     train, validation, test = held_out(plate)
     wrong = train.assign(label=np.roll(train["label"].to_numpy()[np.argsort(train.index % 6, kind="stable")], 1))
     folder = recipe.fit(wrong, validation, tmp_path, trainer=trainer_of(4))
-    predictions, _ = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
+    predictions = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
     assert auroc(predictions, plate, recipe.classes) < 0.8
 
 
@@ -152,7 +153,7 @@ def test_bfloat16_learns_as_well(plate, recipe, trainer_of, tmp_path):
     scores = {}
     for precision in ("32-true", "bf16-mixed"):
         folder = recipe.fit(train, validation, tmp_path / precision, trainer=trainer_of(10, precision))
-        predictions, _ = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
+        predictions = predict_wells(*load_model(folder), pd.concat([validation, test]), limits=recipe.limits)
         scores[precision] = auroc(predictions, plate, recipe.classes)
     assert scores["bf16-mixed"] > scores["32-true"] - 0.03
 
@@ -162,7 +163,7 @@ def test_noisy_and_trains_with_its_two_losses(recipe, few, tmp_path):
     knobs = {"slope": 10.0, "threshold": 0.5}
     assert card["pooling"] == {"_target_": "cellpheno.models.pooling.NoisyAnd", "_partial_": True, **knobs}
     assert model.pooling.threshold_logit.abs().sum() > 0
-    predictions, instances = predict_wells(model, card, few[1], limits=recipe.limits)
+    predictions, instances = predict_all(model, card, few[1], limits=recipe.limits)
     assert predictions[[f"score_{name}" for name in recipe.classes]].to_numpy().max() <= 1
     np.testing.assert_allclose(instances.groupby("Metadata_Well")["weight"].sum(), 1, atol=1e-6)
 

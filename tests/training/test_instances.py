@@ -21,6 +21,7 @@ from cellpheno.training.checkpoint import load_model
 from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.instances import Embedded, Fields, Tiles
 from cellpheno.training.predict import predict_wells
+from tests.training.conftest import predict_all
 
 SITES, HEIGHT, WIDTH = (2, 5), 150, 96
 
@@ -104,7 +105,7 @@ def test_a_network_of_fields_finds_the_class_and_says_where(fields, trained_on_f
     model, card = load_model(folder)
     assert (card["crop_px"], card["instances"]["_target_"]) == (None, "cellpheno.training.instances.Fields")
     assert card["instance_link"] == "sigmoid"
-    predictions, positions = predict_wells(model, card, table, limits=limits)
+    predictions, positions = predict_all(model, card, table, limits=limits)
     assert predictions["pred"].tolist() == table["label"].tolist()
     assert len(positions) == len(table) * len(SITES) * 10 * 6  # 150 x 96 pixels, a position every 16
     np.testing.assert_allclose(positions.groupby("Metadata_Well")["weight"].sum(), 1, atol=1e-5)
@@ -123,7 +124,7 @@ def test_a_well_of_fields_is_predicted_alike_whole_and_in_pieces(fields, trained
     with torch.no_grad():
         whole = model(PlatePercentiles()(pixels, limits["P1"]), torch.zeros(2, dtype=torch.long), 1)
     model.piece = 1
-    alone, _ = predict_wells(model, card, table.iloc[[1]], limits=limits)
+    alone = predict_wells(model, card, table.iloc[[1]], limits=limits)
     assert alone["logit_bright"].item() == pytest.approx(whole.logits[0, 0].item(), abs=1e-4)
 
 

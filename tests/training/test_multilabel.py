@@ -40,7 +40,7 @@ def test_sets_of_classes_are_learned_and_the_card_says_that_a_well_may_have_seve
     model, card = load_model(folder)
     assert model.multilabel is several_classes(card) is True
     assert (card["class_counts"], card["n_labelled"]) == ({"ring": 8, "spots": 8}, 16)
-    found, _ = predict_wells(model, card, test, limits=limits)
+    found = predict_wells(model, card, test, limits=limits)
     truth = membership(test["label"], CLASSES, multilabel=True)
     p = found[["prob_ring", "prob_spots"]].to_numpy()
     assert average_precision_score(truth, p, average="macro") > 0.85
@@ -67,7 +67,7 @@ def test_a_pooling_of_scores_takes_sets_of_classes(sets_plate, recipe, limits, t
     recipe.fit(few, sets_plate[sets_plate["Metadata_Well"].str.endswith("3")], tmp_path / "model", **about)
     history = pd.read_csv(tmp_path / "model" / "history.csv")
     assert history["val_balanced_accuracy"].between(0, 1).all()
-    found, _ = predict_wells(*load_model(tmp_path / "model"), few, limits=limits)
+    found = predict_wells(*load_model(tmp_path / "model"), few, limits=limits)
     assert found[["score_ring", "score_spots"]].to_numpy().min() > 0
 
 

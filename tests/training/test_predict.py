@@ -9,6 +9,7 @@ from cellpheno.errors import InputError
 from cellpheno.images.crops import Crops, n_crops, read_crops, write_crops
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.predict import predict_wells
+from tests.training.conftest import predict_all
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def model(trained):
 
 def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
     wells = plate.iloc[[0, 12]]
-    predictions, instances = predict_wells(*model, wells, limits=recipe.limits)
+    predictions, instances = predict_all(*model, wells, limits=recipe.limits)
     for (_, row), (_, well) in zip(predictions.iterrows(), wells.iterrows(), strict=True):
         pixels = read_crops(well["place"]).pixels
         instances_in = recipe.normalization(pixels, recipe.limits["P1"])
@@ -36,7 +37,7 @@ def test_logits_equal_those_of_the_whole_well_at_once(model, plate, recipe):
 
 def test_a_well_larger_than_memory_is_predicted_in_pieces(model, plate, recipe, monkeypatch):
     wells, alive, most = plate.iloc[:2], [], []
-    whole, cells = predict_wells(*model, wells, limits=recipe.limits)
+    whole, cells = predict_all(*model, wells, limits=recipe.limits)
     embed = model.model.embed
 
     def counted(pixels):
@@ -47,7 +48,7 @@ def test_a_well_larger_than_memory_is_predicted_in_pieces(model, plate, recipe, 
 
     monkeypatch.setattr(model.model, "piece", 5)
     monkeypatch.setattr(model.model, "embed", counted)
-    pieces, parts = predict_wells(*model, wells, limits=recipe.limits)
+    pieces, parts = predict_all(*model, wells, limits=recipe.limits)
     assert len(most) == sum(-(-n_crops(path) // 5) for path in wells["place"])
     assert max(most) == 5  # features of one piece are in memory, never two
     for found, wanted in ((pieces, whole), (parts, cells)):
@@ -55,15 +56,15 @@ def test_a_well_larger_than_memory_is_predicted_in_pieces(model, plate, recipe, 
 
 
 def test_what_is_said_of_a_well_depends_on_no_other_well(model, plate, recipe):
-    together, cells = predict_wells(*model, plate.iloc[:3], limits=recipe.limits)
-    alone, own = predict_wells(*model, plate.iloc[[2]], limits=recipe.limits)
+    together, cells = predict_all(*model, plate.iloc[:3], limits=recipe.limits)
+    alone, own = predict_all(*model, plate.iloc[[2]], limits=recipe.limits)
     pd.testing.assert_frame_equal(together.iloc[[2]].reset_index(drop=True), alone, check_exact=True)
     theirs = cells[cells["Metadata_Well"] == plate["Metadata_Well"][2]].reset_index(drop=True)
     pd.testing.assert_frame_equal(theirs, own, check_exact=True)
 
 
 def test_columns_and_sums(model, plate, recipe):
-    predictions, instances = predict_wells(*model, plate.iloc[:4], limits=recipe.limits)
+    predictions, instances = predict_all(*model, plate.iloc[:4], limits=recipe.limits)
     kinds = [f"{kind}_{name}" for kind in ("prob", "logit") for name in recipe.classes]
     assert list(predictions) == ["Metadata_Plate", "Metadata_Well", "pred", *kinds]
     assert np.allclose(predictions[kinds[:3]].sum(axis=1), 1, atol=1e-12)
@@ -78,10 +79,10 @@ def test_columns_and_sums(model, plate, recipe):
 
 def test_wells_without_cells_get_no_row(model, plate, recipe):
     empty = plate[plate["Metadata_Well"] == "D01"]
-    predictions, instances = predict_wells(*model, empty, limits=recipe.limits)
-    full, cells = predict_wells(*model, plate.iloc[:1], limits=recipe.limits)
-    assert (len(predictions), len(instances)) == (0, 0)
-    assert (list(predictions), list(instances)) == (list(full), list(cells))
+    predictions, instances = predict_all(*model, empty, limits=recipe.limits)
+    full = predict_wells(*model, plate.iloc[:1], limits=recipe.limits)
+    assert (len(predictions), instances) == (0, None)
+    assert list(predictions) == list(full)
 
 
 def test_plate_without_limits_is_refused(model, plate):
