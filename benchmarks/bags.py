@@ -30,6 +30,7 @@ from cellpheno.plates.write import create_plate, write_image
 from cellpheno.training.bags import WellBags
 
 BAG, SIDE, CHANNELS = 64, 64, ["DNA", "ER", "RNA", "AGP", "Mito"]
+Read = Callable[[int], object]
 
 
 def make_well(folder: Path, fields: list[BenchField]) -> tuple[list[zarr.Array], np.ndarray]:
@@ -67,15 +68,33 @@ def cut_on_the_fly(images: list[zarr.Array], where: np.ndarray) -> np.ndarray:
     return crops
 
 
-def seconds(read: Callable[[int], object], first_cell: int) -> float:
+def sides(folder: Path, images: list[zarr.Array], where: np.ndarray) -> dict[str, tuple[Read, Read]]:
+    """What is timed, ours and on the fly: each reads a bag from the number of its first cell on."""
+    crops, stretch = folder / "B02.zarr", PlatePercentiles()
+    limits = {"P1": stretch.limits(read_pixels(crops, slice(0, BAG)))}
+    wells = pd.DataFrame({PLATE: ["P1"], WELL: ["B02"], "place": [str(crops)], "label": ["a"]})
+    bags = WellBags(wells, ["a"], stretch, limits, cells_per_bag=BAG)
+    first = slice(0, BAG)
+    assert np.array_equal(read_pixels(crops, first), cut_on_the_fly(images, where[first]))
+    return {
+        "pixels": (
+            lambda start: read_pixels(crops, slice(start, start + BAG)),
+            lambda start: cut_on_the_fly(images, where[start : start + BAG]),
+        ),
+        "bags": (
+            lambda start: bags[(start // BAG, 0)],
+            lambda start: stretch(cut_on_the_fly(images, where[start : start + BAG]), limits["P1"]),
+        ),
+    }
+
+
+def seconds(read: Read, first_cell: int) -> float:
     start = time.perf_counter()
     read(first_cell)
     return time.perf_counter() - start
 
 
-def compare(
-    ours: Callable[[int], object], theirs: Callable[[int], object], starts: range, rounds: int
-) -> tuple[float, float, float]:
+def compare(ours: Read, theirs: Read, starts: range, rounds: int) -> tuple[float, float, float]:
     """Least seconds of ours and of theirs, and the median of ours; we are so quick that a round reads five bags."""
     us, them = [], []
     for turn in range(rounds):
@@ -93,26 +112,10 @@ def main() -> None:
     torch.set_num_threads(1)
     zarr.config.set({"threading.max_workers": 1})
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         fields = [synthetic_field(size, n_cells, len(CHANNELS), seed) for seed in range(n_fields)]
-        images, where = make_well(folder, fields)
-        crops, stretch = folder / "B02.zarr", PlatePercentiles()
-        limits = {"P1": stretch.limits(read_pixels(crops, slice(0, BAG)))}
-        wells = pd.DataFrame({PLATE: ["P1"], WELL: ["B02"], "crops": [str(crops)], "label": ["a"]})
-        bags = WellBags(wells, ["a"], stretch, limits, cells_per_bag=BAG)
-        first = slice(0, BAG)
-        assert np.array_equal(read_pixels(crops, first), cut_on_the_fly(images, where[first]))
+        images, where = make_well(Path(name), fields)
         starts = range(0, len(where) - BAG, BAG)  # whole chunks, as bags have them in all but a round's last epoch
-        pairs = {
-            "pixels": (
-                lambda start: read_pixels(crops, slice(start, start + BAG)),
-                lambda start: cut_on_the_fly(images, where[start : start + BAG]),
-            ),
-            "bags": (
-                lambda start: bags[(start // BAG, 0)],
-                lambda start: stretch(cut_on_the_fly(images, where[start : start + BAG]), limits["P1"]),
-            ),
-        }
+        pairs = sides(Path(name), images, where)
         parts, rates = {}, {}
         for part, (ours, theirs) in pairs.items():
             us, them, median = compare(ours, theirs, starts, rounds)

@@ -1,7 +1,7 @@
 """Networks for any number of channels: a first layer that is adapted, or one network for each channel alone."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,7 @@ class PerChannel(nn.Module):
         super().__init__()
         self.encoder = encoder(n_channels=1)
         self.n_features = n_channels * cast(int, self.encoder.n_features)
+        self.pooled: bool = getattr(self.encoder, "pooled", True)
         self.stride = getattr(self.encoder, "stride", None)
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -88,3 +89,7 @@ class PerChannel(nn.Module):
         alone = crops.flatten(0, 1)[:, None]  # (N * c, 1, y, x)
         features = cast(Tensor, self.encoder(alone))  # (N * c, d / c) or (N * c, d / c, y', x')
         return features.reshape(len(crops), self.n_features, *features.shape[2:])
+
+    def first_centre(self, n: int) -> float:
+        """Centre of the first position of the network's map along an axis of n pixels."""
+        return cast(float, cast(Any, self.encoder).first_centre(n))

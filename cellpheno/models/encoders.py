@@ -1,6 +1,7 @@
 """Encoders: crops (N, c, y, x) to features (N, d), d = ``n_features``.
 
-With ``pooled=False`` some keep their map of features (N, d, y / stride, x / stride), of crops or of whole fields.
+With ``pooled=False`` some keep their map of features (N, d, y / stride, x / stride), of crops or of whole fields; they
+have ``stride`` and ``first_centre(n)``, which say where its positions lie.
 
 In evaluation a crop is encoded alike in any company. In training, features are scaled to the batch: what all cells have
 in common drops out, so that the head and the attention see at once in what they differ.
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from cellpheno.bounds import Range
+from cellpheno.models.positions import first_centre
 
 
 class DeepLoc(nn.Module):
@@ -121,6 +123,10 @@ class SmallResNet(nn.Module):
         joined = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1) if self.pooled else maps
         return cast(Tensor, self.scale(joined))
 
+    def first_centre(self, n: int) -> float:
+        """Centre of the first position along an axis of n pixels (`cellpheno.models.positions`)."""
+        return first_centre(self, n)
+
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut; a stride halves the image."""
@@ -189,6 +195,10 @@ class KrausNet(nn.Module):
         """Images (N, c, y, x) to features (N, d), the mean over positions, or to their map."""
         maps = cast(Tensor, self.layers(images))
         return maps.mean((2, 3)) if self.pooled else maps
+
+    def first_centre(self, n: int) -> float:
+        """Centre of the first position along an axis of n pixels (`cellpheno.models.positions`)."""
+        return first_centre(self, n)
 
 
 TINY = 1e-12  # added to the variance of a feature; one that varies less in training says nothing

@@ -261,14 +261,15 @@ class MILClassifier(pl.LightningModule):
         return own(out.logits, out.bag_scores, labels, self.class_weights, self.label_smoothing)
 
     def training_step(self, batch: RaggedBatch, batch_idx: int) -> Tensor | None:
-        """Loss of one batch; its augmentation and dropout depend on the seed and the step alone."""
+        """Loss of one batch; its augmentation and dropout depend on the seed and the number of batches before."""
         instances, n_bags = batch.instances, len(batch.labels)
         if len(instances) == 1 and any(isinstance(layer, nn.BatchNorm1d) for layer in self.encoder.modules()):
             return None  # one instance has no spread to be scaled by
-        step_seed = self.seed * 1_000_003 + self.global_step
-        seed_device(instances.device, step_seed)
+        # of the batch and not of the step: several batches make one step where their gradients accumulate
+        batch_seed = self.seed * 1_000_003 + self.trainer.fit_loop.total_batch_idx
+        seed_device(instances.device, batch_seed)
         if self.augment is not None:
-            instances = self.augment(instances, torch.Generator(instances.device).manual_seed(step_seed))
+            instances = self.augment(instances, torch.Generator(instances.device).manual_seed(batch_seed))
         loss = self.loss(self(instances, batch.bag, n_bags), batch.labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=n_bags)
         return loss

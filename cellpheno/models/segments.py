@@ -56,7 +56,7 @@ def bag_sums(terms: Tensor, bag: Tensor, n_bags: int, values: Tensor | None = No
     terms = at_least_float32(terms)
     if values is not None:
         terms = terms.to(torch.promote_types(terms.dtype, values.dtype))
-    top = bag_max(terms.detach(), bag, n_bags)  # (B, K), only keeps exp in range
+    top = _finite_top(terms, bag, n_bags)
     powers = (terms - top[bag]).exp()  # (N, K)
     weighed = None if values is None else bag_sum(powers * values, bag, n_bags)  # (B, d)
     return BagSums(size, top, bag_sum(powers, bag, n_bags), weighed)
@@ -183,9 +183,15 @@ def bag_softmax(values: Tensor, bag: Tensor, n_bags: int) -> Tensor:
     """
     bag_sizes(bag, n_bags)
     values = at_least_float32(values)
-    top = bag_max(values.detach(), bag, n_bags)  # (B, K), only keeps exp in range
+    values = values.clamp_max(torch.finfo(values.dtype).max)  # infinite ones share the bag
+    top = _finite_top(values, bag, n_bags)
     powers = (values - top[bag]).exp()  # (N, K)
     return powers / bag_sum(powers, bag, n_bags)[bag]
+
+
+def _finite_top(terms: Tensor, bag: Tensor, n_bags: int) -> Tensor:
+    """What is subtracted in each bag (B, K), only to keep exp in range; finite, for inf - inf is no number."""
+    return bag_max(terms.detach(), bag, n_bags).clamp_max(torch.finfo(terms.dtype).max)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

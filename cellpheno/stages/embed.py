@@ -89,6 +89,9 @@ def embed(
         raise InputError("embed_instances: features are made of cells or tiles, not of features")
     records = records_after(opened, seen.step, wells)
     source = _source(opened, seen, embed_encoder, embed_normalization, start)
+    if not getattr(source.network, "pooled", True):
+        wanted = "give embed_encoder.pooled=true" if start is None else f"start={start} was trained with maps of them"
+        raise InputError(f"an instance has one row of features, no map of them (encoder.pooled=true): {wanted}")
     limits = grey_limits(_all_wells(opened, seen), source.normalization, seen)
     kind = Embedded(embedding)
     work = functools.partial(_embed_well, opened, seen, kind, source, limits, threads=threads)

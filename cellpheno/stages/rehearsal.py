@@ -71,6 +71,9 @@ def _of_choice(fault: str, own: Mapping[str, Any]) -> str:
 def _faults(made: Mapping[str, Any], settings: Mapping[str, Any], several: bool) -> list[str]:
     """What refuses to be made, part by part; nothing is computed, for tensors of torch's device ``meta`` are empty."""
     faults = [fault for name in ("normalization", "instances") if name in made for fault in _alone(name, made[name])]
+    kind = made.get("instances")
+    if "augmentation" in made and not getattr(getattr(kind, "func", kind), "pictures", True):
+        faults.append("augmentation: features are no pictures that can be turned or brightened; give augmentation=none")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if "augmentation" in made:

@@ -212,8 +212,11 @@ def load_model(folder: Path | str) -> Checkpoint:
         raise InputError(f"{path}: damaged or replaced; its sha256 is {found}, the card says {card['weights_sha256']}")
     try:
         parts = [build(card[part]) for part in ("model", "encoder", "pooling")]
-        model = build_classifier(*parts, classes=card["classes"], n_channels=len(card["channels"]))
-        model.load_state_dict(load_tensors(weights))
+        with torch.device("meta"):  # no random or pretrained weights are made, whose package may be missing
+            model = build_classifier(*parts, classes=card["classes"], n_channels=len(card["channels"]))
+        own = {name: value.clone() for name, value in load_tensors(weights).items()}  # out of the file's bytes
+        model.load_state_dict(own, assign=True)
+        model.to("cpu").encoder.to(memory_format=model.layout)
     except InputError as fault:
         raise InputError(*(f"{folder}: {line}" for line in fault.faults)) from None
     except (RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as fault:

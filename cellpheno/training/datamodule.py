@@ -41,7 +41,7 @@ class PlateDataModule(pl.LightningDataModule):
         In training every cell is a bag of its own, with the label of its well: for a classifier of single cells.
     keep_mb : float
         Pixels of the training wells stay in memory where all of them take no more than so many megabytes (and so of
-        the validation wells); 0: they are read anew in each epoch.
+        the validation wells); 0, or with ``num_workers``: they are read anew in each epoch.
     num_workers : int
         Processes that read ahead; 0 reads ahead in a thread and is quickest for crops on a local disk.
     start_method : str, optional
@@ -81,7 +81,8 @@ class PlateDataModule(pl.LightningDataModule):
         if start_method not in (None, *known):
             raise InputError(f"data.start_method={start_method}: wanted one of {', '.join(known)}, or null")
         bags = (classes, normalization, limits)
-        kind: dict[str, Any] = {"seed": seed, "instances": instances, "multilabel": multilabel, "keep_mb": keep_mb}
+        kept = 0.0 if num_workers else keep_mb  # workers are new in each epoch and remember nothing
+        kind: dict[str, Any] = {"seed": seed, "instances": instances, "multilabel": multilabel, "keep_mb": kept}
         self.train = WellBags(train, *bags, cells_per_bag=cells_per_bag, patch_px=patch_px, **kind)
         self.validation = WellBags(validation, *bags, **kind) if len(validation) else None
         self.order = BagOrder(self.train.labels, shuffle=True, balanced=balanced, seed=seed)

@@ -255,7 +255,7 @@ def fit_fold(
 
 
 def check_trainer(run: pl.Trainer) -> None:
-    """Refuse a trainer that would train nothing, without end, or past the best epoch.
+    """Refuse a trainer that would train nothing, without end, past the best epoch, or what the bags do not allow.
 
     Raises
     ------
@@ -269,6 +269,15 @@ def check_trainer(run: pl.Trainer) -> None:
         faults.append(f"trainer.max_epochs={run.max_epochs}: wanted 1 or more")
     if run.max_steps == 0:
         faults.append("trainer.max_steps=0: wanted 1 or more, or -1 for all steps of the epochs")
+    if run.precision in ("bf16-true", "16-true"):
+        faults.append(
+            f"trainer.precision={run.precision}: wanted 32-true or bf16-mixed (trainer=bf16), which keep weights and "
+            "sums in float32"
+        )
+    if overfit := vars(run)["overfit_batches"]:  # the trainer does not declare it
+        faults.append(f"trainer.overfit_batches={overfit}: wanted 0, each epoch shuffles its bags anew")
+    if run.limit_train_batches == 0:
+        faults.append("trainer.limit_train_batches=0: wanted 1 or more, or 1.0 for all")
     if faults:
         raise InputError(*faults)
 

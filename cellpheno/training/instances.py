@@ -4,6 +4,7 @@ Each kind offers the same, so that bags, training and prediction need not know w
 
 - ``step``: the step of the ledger that wrote what is read.
 - ``same_size``: whether all pictures must be as large as those of training.
+- ``pictures``: whether they are pictures, which augmentation may turn and brighten; features are not.
 - ``place(plate, well)``: where the instances of a well stand; what all the following take.
 - ``optics(plate)``: names of the channels, and the size of a pixel in micrometres (None: unknown).
 - ``count(place)``, ``pixels(place, part)``, ``read(place, part)``: number of instances, a slice of their pixels
@@ -37,6 +38,8 @@ class Instances(Protocol):
     def step(self) -> str: ...  # noqa: D102
     @property
     def same_size(self) -> bool: ...  # noqa: D102
+    @property
+    def pictures(self) -> bool: ...  # noqa: D102
     def place(self, plate: Plate, well: str) -> Path: ...  # noqa: D102
     def optics(self, plate: Plate) -> Optics: ...  # noqa: D102
     def count(self, place: Place) -> int: ...  # noqa: D102
@@ -57,6 +60,7 @@ class Cells:
 
     step: ClassVar[str] = "crop"
     same_size: ClassVar[bool] = True
+    pictures: ClassVar[bool] = True
 
     def place(self, plate: Plate, well: str) -> Path:
         """Crops of a well."""
@@ -99,6 +103,7 @@ class Embedded(Cells):
     """
 
     name: str = "default"
+    pictures: ClassVar[bool] = False
 
     @property
     def step(self) -> str:  # type: ignore[override]
@@ -153,6 +158,7 @@ class Fields:
     level: Annotated[int, Range(0)] = 0
     step: ClassVar[str] = "import_plate"
     same_size: ClassVar[bool] = False
+    pictures: ClassVar[bool] = True
 
     def place(self, plate: Plate, well: str) -> Path:
         """Where the well is: the plate's folder, then the well's name."""

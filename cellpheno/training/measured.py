@@ -47,6 +47,7 @@ class Measured(Cells):
     columns: Sequence[str] = ("Cells_*", "Nuclei_*", "Cytoplasm_*")
     without: Sequence[str] = NO_PHENOTYPE
     step: ClassVar[str] = "measure"
+    pictures: ClassVar[bool] = False
 
     def place(self, plate: Plate, well: str) -> Path:
         """Cell table of a well."""

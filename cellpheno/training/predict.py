@@ -1,8 +1,8 @@
 """Predict wells one at a time, so that memory does not grow with the plate."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,20 +109,29 @@ def _embed(
     if found.ndim == 2:
         keys.append(pd.DataFrame({SITE: crops.site, OBJECT: crops.object_number}))
     else:
-        keys.append(_positions(crops.site, found.shape[2:], cast(float, model.encoder.stride)))
+        centres = [
+            _centres(model.encoder, *sizes) for sizes in zip(crops.pixels.shape[2:], found.shape[2:], strict=True)
+        ]
+        keys.append(_positions(crops.site, *centres))
     return flatten_positions(found, torch.zeros(len(found), dtype=torch.long))[0]
 
 
-def _positions(site: NDArray[np.int32], shape: Sequence[int], stride: float) -> pd.DataFrame:
+def _centres(encoder: Any, n_pixels: int, n_positions: int) -> NDArray[np.float64]:
+    """Middles of the positions along one axis, in pixels of the image."""
+    centres: NDArray[np.float64] = encoder.first_centre(n_pixels) + np.arange(n_positions) * float(encoder.stride)
+    return centres
+
+
+def _positions(site: NDArray[np.int32], centre_y: NDArray[np.float64], centre_x: NDArray[np.float64]) -> pd.DataFrame:
     """Keys of the positions of some fields, row by row, and the middle of each in pixels of the image."""
-    n, (rows, columns) = len(site), shape
+    n, rows, columns = len(site), len(centre_y), len(centre_x)
     y, x = np.divmod(np.tile(np.arange(rows * columns), n), columns)
     return pd.DataFrame(
         {
             SITE: np.repeat(site, rows * columns),
             OBJECT: (y * columns + x + 1).astype(np.int32),
-            "Location_Center_Y": (y + 0.5) * stride - 0.5,
-            "Location_Center_X": (x + 0.5) * stride - 0.5,
+            "Location_Center_Y": centre_y[y],
+            "Location_Center_X": centre_x[x],
         }
     )
 

@@ -7,6 +7,8 @@ from torch.nn.functional import conv2d
 
 from cellpheno.models.channels import PerChannel, adapt_channels, channel_mixing
 from cellpheno.models.encoders import KrausNet, SmallResNet
+from cellpheno.models.mil import MILClassifier
+from cellpheno.models.pooling import Mean
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 7])
@@ -56,6 +58,12 @@ def test_per_channel_equals_a_loop_over_the_channels(network):
     assert expected.shape == (2, encoder.n_features)
     last = crops.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(encoder(last), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_orientations_of_maps_are_refused_channel_by_channel_too():
+    encoder = partial(PerChannel, encoder=partial(SmallResNet, width=8, depth=1, pooled=False))
+    with pytest.raises(ValueError, match=r"give encoder\.pooled=true"):
+        MILClassifier(encoder(n_channels=2), Mean(), ["a", "b"], orientations=True)
 
 
 def test_per_channel_shares_its_weights():

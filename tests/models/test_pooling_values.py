@@ -10,7 +10,7 @@ import torch
 from cellpheno.models.any_instance import ISR, Max, NoisyOr
 from cellpheno.models.attention import Attention, GatedAttention, InducedAttention
 from cellpheno.models.pooling import GeneralizedMean, LogSumExp, Mean, NoisyAnd
-from cellpheno.models.segments import bag_max, bag_softmax, bag_sums, log_mean, log_total
+from cellpheno.models.segments import bag_max, bag_softmax, bag_sums, log_mean, log_total, merge
 
 
 def probability(pooling, *instances):
@@ -163,6 +163,14 @@ def test_only_induced_attention_compares_instances_with_their_company(kind, sees
     one, other = (pooling.weights(features[rows], bag, 1) for rows in ([0, 1, 2], [0, 1, 3]))
     change = (one[0] / one[1] - other[0] / other[1]).abs().item()
     assert change > 1e-6 if sees else change < 1e-12
+
+
+@pytest.mark.parametrize("pooling", [NoisyOr(), ISR()], ids=["noisy_or", "isr"])
+def test_a_certain_instance_makes_a_certain_bag(pooling):
+    scores, bag = torch.tensor([[math.inf], [1.0], [math.inf], [-2.0]]), torch.zeros(4, dtype=torch.long)
+    assert pooling(scores, bag, 1).item() == math.inf
+    assert pooling.finish(merge(pooling.collect(scores[1:2], bag[:1], 1), pooling.collect(scores[:1], bag[:1], 1))) > 99
+    assert pooling.weights(scores, bag, 1).flatten().tolist() == [0.5, 0, 0.5, 0]
 
 
 def test_softmax_equals_torch_on_one_bag_and_survives_large_scores():

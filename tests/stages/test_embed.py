@@ -114,6 +114,7 @@ def test_the_encoder_of_a_trained_model(embedded, fresh_copy):
     ("override", "said"),
     [
         ("encoder@embed_encoder=small_resnet", "random"),
+        ("embed_encoder.pooled=false", "give embed_encoder.pooled=true"),
         ("embedding=a/b", "letters, digits"),
         ("start=nowhere", "no such file"),
     ],

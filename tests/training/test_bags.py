@@ -198,6 +198,12 @@ def test_pixels_that_are_kept_are_read_once_and_are_the_same(plate, recipe):
     assert not WellBags(*bags, cells_per_bag=16, keep_mb=0.001).keeps
 
 
+def test_workers_keep_no_pixels_that_they_would_forget(plate, recipe):
+    given = {"classes": recipe.classes, "normalization": recipe.normalization, "limits": recipe.limits, "seed": 0}
+    kept = [PlateDataModule(plate, plate, **given, num_workers=n) for n in (0, 2)]
+    assert [[data.train.keeps, data.validation.keeps] for data in kept] == [[True] * 2, [False] * 2]
+
+
 def test_a_batch_of_cells_alone_has_the_label_of_its_well_for_each(plate, recipe):
     bags = WellBags(plate, recipe.classes, recipe.normalization, recipe.limits, cells_per_bag=3)
     two = [bags[0, 0], bags[0, len(bags) - 1]]

@@ -1,12 +1,19 @@
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
+from cellpheno.components import describe
 from cellpheno.errors import InputError
+from cellpheno.models import efficientnet
+from cellpheno.models.efficientnet import EfficientNetLite0
 from cellpheno.models.encoders import SmallResNet
-from cellpheno.training.checkpoint import build, check_card, load_model
+from cellpheno.models.mil import MILClassifier, build_classifier
+from cellpheno.models.pooling import Mean
+from cellpheno.training.checkpoint import build, check_card, load_model, save_model, with_defaults
 from cellpheno.training.instances import Cells
 
 
@@ -36,6 +43,21 @@ def test_the_card_says_what_the_model_is_for(trained, recipe):
         "pooled": True,
     }
     assert build(card["instances"])() == Cells()
+
+
+def test_a_model_is_loaded_without_the_package_of_its_first_weights(trained, monkeypatch, tmp_path):
+    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
+    encoder = partial(EfficientNetLite0, weights=None)
+    model = build_classifier(MILClassifier, encoder, Mean, classes=["a", "b"], n_channels=3).eval()
+    made = {"model": MILClassifier, "encoder": partial(encoder, weights="imagenet"), "pooling": Mean}
+    card = json.loads((trained / "card.json").read_text()) | {"classes": ["a", "b"], "channels": ["x", "y", "z"]}
+    save_model(tmp_path / "m", model, card | {name: describe(with_defaults(part)) for name, part in made.items()})
+    loaded = load_model(tmp_path / "m").model
+    crops, bag = torch.rand(3, 3, 32, 32), torch.zeros(3, dtype=torch.long)
+    with torch.inference_mode():
+        assert torch.equal(loaded(crops, bag, 1).logits, model(crops, bag, 1).logits)
+    for own, first in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True):
+        assert (own.device, own.dtype, own.stride()) == (first.device, first.dtype, first.stride())
 
 
 def test_every_flipped_byte_of_the_weights_is_found(copy):

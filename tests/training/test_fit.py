@@ -9,14 +9,22 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from cellpheno.errors import InputError
+from cellpheno.models.attention import GatedAttention
+from cellpheno.models.encoders import SmallResNet
 from cellpheno.models.mil import MILClassifier
 from cellpheno.models.pooling import NoisyAnd
+from cellpheno.models.transforms import augment
+from cellpheno.stages.rehearsal import check_training
 from cellpheno.training.bags import WellBags
 from cellpheno.training.checkpoint import load_model
 from cellpheno.training.datamodule import PlateDataModule
 from cellpheno.training.fit import BestEpoch, class_weights
+from cellpheno.training.instances import Cells, Embedded
+from cellpheno.training.measured import Measured
 from cellpheno.training.predict import predict_wells
 from tests.training.conftest import predict_all
+
+NETWORK = {"encoder": SmallResNet, "pooling": GatedAttention, "model": MILClassifier, "optimizer": torch.optim.SGD}
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -211,6 +219,42 @@ def test_validation_in_some_epochs_only_is_refused(recipe, few, trainer_of, tmp_
     trainer = partial(trainer_of(2), check_val_every_n_epoch=2)
     with pytest.raises(InputError, match="check_val_every_n_epoch"):
         recipe.fit(*few, tmp_path, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"precision": "bf16-true"}, r"trainer\.precision=bf16-true: wanted 32-true or bf16-mixed"),
+        ({"overfit_batches": 1}, r"trainer\.overfit_batches=1: wanted 0"),
+        ({"limit_train_batches": 0}, r"trainer\.limit_train_batches=0: wanted 1 or more"),
+    ],
+)
+def test_a_trainer_that_the_bags_do_not_allow_is_refused_without_data(trainer_of, setting, said):
+    with pytest.raises(InputError, match=said):
+        check_training({"trainer": partial(trainer_of(), **setting)} | NETWORK)
+
+
+@pytest.mark.parametrize("kind", [Embedded, partial(Measured, columns=["Cells_*"])])
+def test_augmentation_of_features_is_refused(trainer_of, kind):
+    settings = {"trainer": trainer_of(), "instances": kind} | NETWORK
+    check_training(settings | {"augmentation": None})
+    check_training(settings | {"augmentation": augment, "instances": Cells})
+    with pytest.raises(InputError, match=r"augmentation: features are no pictures .* give augmentation=none"):
+        check_training(settings | {"augmentation": augment})
+
+
+def test_every_batch_of_an_accumulated_step_draws_numbers_of_its_own(recipe, few, trainer_of, tmp_path):
+    drawn = []
+
+    def noted(crops, generator):
+        drawn.append(generator.initial_seed())
+        return crops
+
+    data = partial(PlateDataModule, cells_per_bag=4, bags_per_batch=2)
+    for accumulated in (1, 3):
+        trainer = partial(trainer_of(2), accumulate_grad_batches=accumulated)
+        recipe.fit(few[0], few[1].iloc[:0], tmp_path / str(accumulated), trainer=trainer, data=data, augmentation=noted)
+    assert drawn == [0, 1, 2, 3, 4, 5] * 2  # 3 batches an epoch, whatever the number of steps
 
 
 def test_a_training_without_a_step_is_refused(few, recipe, tmp_path):
