@@ -72,7 +72,7 @@ def verdict_sentence(difference: "pd.Series[float] | dict[str, object]", split: 
         power = "" if np.isnan(least) else f" A difference of {_plain(least)} would have been shown 4 times in 5."
         if least > 1 and not less_is_better:  # of scores from 0 to 1
             power = " Over so few, no difference would have been shown 4 times in 5."
-        if row.get("note") and not (low <= 0 <= high or p >= 0.05):  # else interval or p shows why
+        if row.get("note") and not low <= 0 <= high:  # else the interval shows why
             power += f" No lead is told: {row['note']}."
         return f"No evidence of a difference between {row['contestant']} and {row['reference']}: {figures}{power}"
     return f"{row['contestant']} is {row['verdict']}{'' if behind else ' of'} {row['reference']} by {figures}"

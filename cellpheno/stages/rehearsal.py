@@ -63,6 +63,12 @@ def check_training(
         raise InputError(*dict.fromkeys(faults))
 
 
+def _changes(augmentation: Any) -> bool:
+    """Whether an augmentation is asked for anything: all settings of ``augmentation=none`` are zero."""
+    known = () if augmentation is None else inspect.signature(augmentation).parameters.values()
+    return any(parameter.default is not parameter.empty and bool(parameter.default) for parameter in known)
+
+
 def _of_choice(fault: str, own: Mapping[str, Any]) -> str:
     """Say of a fault that it is of a setting of ``configurations``."""
     return f"configurations: {fault}" if any(fault.startswith(f"{key}=") for key in own) else fault
@@ -72,7 +78,7 @@ def _faults(made: Mapping[str, Any], settings: Mapping[str, Any], several: bool)
     """What refuses to be made, part by part; nothing is computed, for tensors of torch's device ``meta`` are empty."""
     faults = [fault for name in ("normalization", "instances") if name in made for fault in _alone(name, made[name])]
     kind = made.get("instances")
-    if "augmentation" in made and not getattr(getattr(kind, "func", kind), "pictures", True):
+    if _changes(made.get("augmentation")) and not getattr(getattr(kind, "func", kind), "pictures", True):
         faults.append("augmentation: features are no pictures that can be turned or brightened; give augmentation=none")
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -98,7 +98,7 @@ def maps():
     """A network of maps, which says much of each well."""
     encoder = torch.nn.Conv2d(1, 4, 4, stride=4)
     encoder.n_features, encoder.pooled = 4, False
-    encoder.stride = 4
+    encoder.stride, encoder.first_centre = 4, lambda _: 1.5
     card = {"classes": ["a", "b"], "channels": ["x"], "dtype": "uint16", "crop_px": 128}
     card |= {"normalization": describe(PlatePercentiles), "instances": describe(Cells)}
     return Checkpoint(MILClassifier(encoder, NoisyAnd(2), ["a", "b"]).eval(), card)
