@@ -19,7 +19,7 @@ from cellpheno.report.words import MINUS, contestant_label, interval, metric, nu
 
 HEAD = "# Results\n\nEach section is of one run; `cellpheno record` writes it anew and leaves the others as they are.\n"
 LIBRARIES = ("cellpheno", "torch", "scikit-learn", "numpy")
-METRICS = ("macro_auroc", "log_loss")  # beside the one that the verdict is about
+METRICS = ("macro_auroc", "mean_average_precision", "log_loss")  # beside the one that the verdict is about
 
 
 def record_section(run: Run, title: str, date: str) -> str:
@@ -60,7 +60,7 @@ def _split_lines(run: Run, split: str, scores: pd.DataFrame) -> list[str]:
     """Scores, differences and choices of one split."""
     first = scores.iloc[0]
     units = "" if first["unit"] == "well" else f", {int(first['n_unit'])} {first['unit']}s"
-    asked = [name for name in (main_metric(scores), *METRICS) if name in set(scores["metric"])]
+    asked = [name for name in dict.fromkeys((main_metric(scores), *METRICS)) if name in set(scores["metric"])]
     values = {(row["contestant"], row["metric"]): row for row in records(scores)}
     rows = [
         [contestant_label(name), *(_score(values.get((name, one))) for one in asked)]
