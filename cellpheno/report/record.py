@@ -1,7 +1,7 @@
 """A run as one section of a Markdown file that keeps the results of many runs, each between two marks of its own."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ import pandas as pd
 from cellpheno.errors import InputError
 from cellpheno.report.contestants import choice_rows, contestant_costs
 from cellpheno.report.curves import crossings
+from cellpheno.report.matching import matching
 from cellpheno.report.mistakes import mistakes
 from cellpheno.report.run import Run, records, stated
 from cellpheno.report.summary import in_order, main_metric, score_cell
@@ -53,7 +54,7 @@ def record_section(run: Run, title: str, date: str) -> str:
     ]
     for split, scores in run.scores.groupby("split", sort=False):
         lines += _split_lines(run, str(split), scores[scores["class"] == ""])
-    return "\n".join([*lines, *_cost_lines(run)]) + "\n"
+    return "\n".join([*lines, *_matching_lines(run), *_cost_lines(run)]) + "\n"
 
 
 def _split_lines(run: Run, split: str, scores: pd.DataFrame) -> list[str]:
@@ -107,10 +108,11 @@ def _curve_lines(run: Run, split: str) -> list[str]:
 
 
 def _score(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    cell = score_cell(row)
-    return f"{cell['value']} {cell['interval']}".strip()
+    return _told(None if row is None else score_cell(row))
+
+
+def _told(cell: Mapping[str, str] | None) -> str:
+    return "" if cell is None else f"{cell['value']} {cell['interval']}".strip()
 
 
 def _difference(row: dict[str, Any]) -> list[str]:
@@ -119,6 +121,16 @@ def _difference(row: dict[str, Any]) -> list[str]:
     figures = [number(float(row.get(name, float("nan")))) for name in ("p_holm", "detectable")]
     told = f"{row['verdict']}: {row['note']}" if row["note"] else row["verdict"]
     return [pair, metric(row["metric"]).label, value, *figures, told]
+
+
+def _matching_lines(run: Run) -> list[str]:
+    """How often the nearest other treatment is of the same class, with what cannot be scored."""
+    heads = ["contestant", "kind", "right of all", "right of the scorable", "scorable", "treatments", "note"]
+    rows = []
+    for row in matching(run):
+        scores = (_told(row[name]) for name in ("of_all", "of_scorable"))
+        rows.append([contestant_label(row["contestant"]), row["kind"], *scores, row["n"], row["n_all"], row["note"]])
+    return ["### Matching of treatments by their features", "", *_table(heads, rows), ""] if rows else []
 
 
 def _cost_lines(run: Run) -> list[str]:

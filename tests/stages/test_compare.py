@@ -118,6 +118,13 @@ def test_features_messages_and_costs_stand_in_tables_and_reach_the_report_and_th
     text = (screen.folder / "some/RESULTS.md").read_text(encoding="utf-8")
     assert "## contest (contest)" in text
     assert "Recorded on 2026-11-26" in text
+    matched = pd.read_csv(folder / "matching_scores.csv").query("contestant == 'engineered' and metric == 'accuracy'")
+    assert f"| engineered | NSC | {matched['value'].iloc[0]:.3f}" in text
+    looks = pd.read_csv(folder / "contestants.csv").set_index("contestant")["kind"].to_dict()
+    assert looks == dict.fromkeys(("engineered", "elsewhere", "image_statistics"), "features") | {"plate": "place"}
+    apart = pd.read_csv(folder / "class_differences.csv")
+    assert set(apart["class"]) == {"control", "nuclear"}
+    assert "Differences of each class" in page
 
 
 def test_a_second_run_does_nothing_until_the_file_changes(contest, caplog):
