@@ -52,11 +52,7 @@ def crossings(run: Run, split: str, curve: pd.DataFrame) -> list[str]:
         return []
     reference = reference_of(pairs)
     name = main_metric(curve)
-    points = (
-        curve[(curve["metric"] == name) & (curve["class"] == "")]
-        if "class" in curve
-        else curve[curve["metric"] == name]
-    )
+    points = curve[curve["metric"] == name]
     table = points.pivot_table(index="wells_per_class", columns="contestant", values="value").sort_index()
     if reference not in table or len(table) < 2:
         return []

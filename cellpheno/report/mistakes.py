@@ -30,8 +30,9 @@ def mistakes(run: Run) -> list[dict[str, Any]]:
     if column is None or run.multilabel:
         return []
     held = run.predictions[run.predictions["role"].eq("out_of_fold") & run.predictions["true"].isin(run.answers)]
-    wells = one_row_a_well(held, run.classes).drop(columns=column, errors="ignore")
-    wells = wells.merge(run.wells[list(dict.fromkeys([PLATE, WELL, column]))], on=[PLATE, WELL])
+    wells = one_row_a_well(held, run.classes)
+    if column not in wells:
+        wells = wells.merge(run.wells[[PLATE, WELL, column]], on=[PLATE, WELL])
     sections = []
     for split, part in wells.groupby("split", sort=False):
         names = [name for name in in_order(part["contestant"]) if name not in run.controls]

@@ -61,6 +61,8 @@ def test_wells_called_wrong_are_counted_by_compound_as_by_a_loop(run):
     for name, (own, of) in counts.items():
         assert (f"{name} {own} of {of}" in told) == (own > 0)
     assert mistakes(run._replace(wells=run.wells.drop(columns="Metadata_compound"))) == []
+    by_plate = mistakes(run._replace(scores=run.scores.assign(unit="plate")))[0]
+    assert (by_plate["unit"], by_plate["rows"][1][3]) == ("Plate", f"P1 {wrong} of {n}")
 
 
 def test_a_control_is_known_by_what_it_looks_at_and_not_by_its_name(run):
