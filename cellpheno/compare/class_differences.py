@@ -47,8 +47,8 @@ def class_differences(
         draws = resample(contest, unit, n_bootstrap, seed)
         others = [contestant for contestant in contest.logits if contestant != reference]
         rows = [row for other in others for row in _by_class(contest, draws, other, reference, confidence)]
-        parts.append(pd.DataFrame(rows, columns=COLUMNS).assign(split=contest.split, reference=reference))
-    return pd.concat(parts, ignore_index=True).assign(unit=unit_name(unit))
+        parts.append(pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "unit"]))
+    return pd.concat(parts, ignore_index=True).assign(unit=unit_name(unit))[COLUMNS]
 
 
 def _by_class(
@@ -65,4 +65,4 @@ def _by_class(
             note = no_interval(gap[1:], draws)
             bounds = (np.nan, np.nan) if note else gap_bounds(metric, gap, most, n_apart[k], draws, confidence)
             n, n_unit = int(draws.wells_per_class[k]), int(draws.per_class[k])
-            yield contestant, "", "", metric, contest.classes[k], gap[0], *bounds, n, n_unit, "", note
+            yield contestant, reference, contest.split, metric, contest.classes[k], gap[0], *bounds, n, n_unit, note

@@ -19,9 +19,7 @@ Flags = NDArray[np.bool_]
 METRICS = ("balanced_accuracy", "macro_auroc", "mean_average_precision", "macro_f1", "log_loss", "brier")
 MULTILABEL_METRICS = ("mean_average_precision", "macro_auroc", "macro_f1", "log_loss", "brier")
 LOWER_IS_BETTER = frozenset({"log_loss", "brier"})
-OF_ANSWERS = frozenset(
-    {"balanced_accuracy", "macro_f1", "recall"}
-)  # what a well is called counts, not how sure that is
+OF_ANSWERS = frozenset({"balanced_accuracy", "macro_f1", "recall"})  # of what wells are called, not of how surely
 
 
 class Scores(NamedTuple):
