@@ -9,9 +9,10 @@ import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
+from cellpheno.batch.ledger import read_record
 from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
-from cellpheno.names import PLATE, WELL
+from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.learning import learning_curve
 from cellpheno.report.palette import contestant_styles
@@ -146,8 +147,8 @@ def transfer_curve(
     check_training({**parts, "normalization": normalization, "start": start}, wells=False)
     for make, path in ((source_simulation, source), (target_simulation, target)):
         if make is not None and path is not None:
-            job = _simulation(make, path, crop_px or 0, seed, workers)
-            if (made := engine("transfer_curve", [job], folder=path, root=path)).bugs:
+            simulate = functools.partial(simulate_cells, make, path, crop_px=crop_px or 0, seed=seed)
+            if (made := _simulated(simulate, path, engine, workers)).exit_code:
                 return made
     here = functools.partial(engine, "transfer_curve", folder=output, root=output)
     new = labelled_cells([target], annotations, label, classes)
@@ -222,13 +223,31 @@ def _check_source(
         raise InputError(*faults)
 
 
-def _simulation(make: Component, folder: Path, crop_px: int, seed: int, workers: int) -> Job:
-    work = functools.partial(_simulate, make, folder, crop_px, seed, workers)
-    return Job("cells", make_key("transfer_curve", make=make, crop_px=crop_px, seed=seed, name=folder.name), work)
+def _simulated(
+    simulate: "functools.partial[list[Path]]", folder: Path, engine: Callable[..., Outcome], workers: int
+) -> Outcome:
+    """Make the cells of a virtual plate, with a record a well as `import_crops` leaves them."""
+    make, *_ = simulate.args
+    key = make_key("transfer_curve", make=make, **simulate.keywords, name=folder.name)
+    work = functools.partial(_all_wells, simulate, workers)
+    made = engine("transfer_curve", [Job("cells", key, work)], folder=folder, root=folder)
+    if made.exit_code:
+        return made
+    files = map(Path, read_record(folder, "cells")["transfer_curve"]["files"])
+    own = sorted({file.stem for file in files if file.suffix == ".parquet"}, key=well_order)
+    if others := sorted({path.stem for path in (folder / "crops").glob("*.zarr")} - set(own)):
+        raise InputError(f"{folder}: {others[0]} and maybe more are not of this simulation; give a new folder")
+    jobs = [Job(well, key, functools.partial(_well, folder, well)) for well in own]
+    return engine("import_crops", jobs, folder=folder, root=folder)
 
 
-def _simulate(make: Component, folder: Path, crop_px: int, seed: int, workers: int) -> Result:
-    return Result("done", simulate_cells(make, folder, crop_px=crop_px, seed=seed, workers=workers))
+def _all_wells(simulate: Callable[..., list[Path]], workers: int) -> Result:
+    return Result("done", simulate(workers=workers))
+
+
+def _well(folder: Path, well: str) -> Result:
+    crops = [path for path in (folder / "crops" / f"{well}.zarr").rglob("*") if path.is_file()]
+    return Result("done", [*crops, folder / "cells" / f"{well}.parquet"])
 
 
 def _check_arms(arms: Arms, parts: Mapping[str, Any], about: Mapping[str, Any], start: Path | None) -> str:

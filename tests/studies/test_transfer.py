@@ -151,3 +151,18 @@ def test_simulated_cells_are_cut_at_their_nuclei_with_their_own_labels(tmp_path)
             seen[label] = crops.pixels[:, 2, 12:20, 12:20].mean()
     assert set(seen) == {"cytosolic", "nuclear"}
     assert seen["nuclear"] > seen["cytosolic"]
+
+
+def test_the_experiment_simulates_its_cells_and_knows_each_well(tmp_path, capsys):
+    screen = Screen(tmp_path)
+    keys = ("wells_per_class=2", "field_px=160", "fields=1")
+    small = [f"{which}_simulation.{key}" for which in ("source", "target") for key in keys]
+    quick = ["examples=[1]", "resamples=1", "train_steps=2", "trainer.max_epochs=1", "validation=0", "encoder.depth=1"]
+    assert screen("run", "experiment=transfer_curve", *small, *quick) == 0, capsys.readouterr().err
+    table = pd.read_csv(tmp_path / "transfer/runs/curve/transfer.csv")
+    assert set(table["arm"]) == {"scratch", "fine_tuned", "frozen"}
+    first = next((tmp_path / "transfer/target/ledger").glob("[A-H]??.json"))
+    assert json.loads(first.read_text())["import_crops"]["files"]
+    fewer = "target_simulation.wells_per_class=1"
+    assert screen("run", "experiment=transfer_curve", *small, fewer, *quick) == 2
+    assert "not of this simulation; give a new folder" in capsys.readouterr().err
