@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cellpheno.training.bags import WellBags
+from cellpheno.training.bags import Bag, WellBags
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PEERS = {"torchmil", "centrosome"}  # installed for their benchmark alone
@@ -59,3 +59,16 @@ def test_a_plain_step_costs_what_ours_does_without_lightning(benchmark, monkeypa
     assert len(list(training.plain_steps(model, batch, training.OURS, 2))) == 2
     monkeypatch.undo()
     assert training.by_lightning(training.TINY, training.OURS, 2).shape == (2,)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gated"])
+def test_both_attention_poolings_are_one_function_of_ragged_bags(benchmark, kind):
+    pytest.importorskip("torchmil")
+    abmil = benchmark("abmil")
+    torch.manual_seed(0)
+    bags = [Bag(torch.randn(n, 8), n % 3, {}) for n in (3, 1, 5)]
+    ours, theirs = (model(*model.batch(bags)) for model in abmil.pair(kind, 8, 3, seed=0).values())
+    torch.testing.assert_close(ours, theirs)
+    auroc, gap = abmil.aurocs(kind, [(bags, bags)] * 2, n_classes=3, epochs=2, seed=0)
+    assert auroc["ours"] == auroc["torchmil"]
+    assert gap < 1e-5
