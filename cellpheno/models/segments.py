@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 
 class BagSums(NamedTuple):
@@ -56,10 +57,18 @@ def bag_sums(terms: Tensor, bag: Tensor, n_bags: int, values: Tensor | None = No
     terms = at_least_float32(terms)
     if values is not None:
         terms = terms.to(torch.promote_types(terms.dtype, values.dtype))
+        values = values.to(terms.dtype)
     top = _finite_top(terms, bag, n_bags)
     powers = (terms - top[bag]).exp()  # (N, K)
-    weighed = None if values is None else bag_sum(powers * values, bag, n_bags)  # (B, d)
+    weighed = None if values is None else _weighed_sum(powers[:, 0], values, bag, size)  # (B, d)
     return BagSums(size, top, bag_sum(powers, bag, n_bags), weighed)
+
+
+def _weighed_sum(weights: Tensor, values: Tensor, bag: Tensor, size: Tensor) -> Tensor:
+    """Sum (B, d) of weights (N,) times values (N, d) in one pass: neither the products nor their gradients are kept."""
+    order = bag.argsort(stable=True)  # bag after bag
+    first = size.cumsum(0) - size
+    return embedding_bag(order, values, first, mode="sum", per_sample_weights=weights[order])
 
 
 def merge(first: BagSums, second: BagSums) -> BagSums:
