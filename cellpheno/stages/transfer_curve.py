@@ -238,7 +238,7 @@ def _simulated(
     if others := sorted({path.stem for path in (folder / "crops").glob("*.zarr")} - set(own)):
         raise InputError(f"{folder}: {others[0]} and maybe more are not of this simulation; give a new folder")
     jobs = [Job(well, key, functools.partial(_well, folder, well)) for well in own]
-    return engine("import_crops", jobs, folder=folder, root=folder)
+    return engine("import_crops", jobs, folder=folder, root=folder, workers=1)  # files are hashed, no more
 
 
 def _all_wells(simulate: Callable[..., list[Path]], workers: int) -> Result:
