@@ -31,6 +31,7 @@ from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import Checkpoint, load_model
+from cellpheno.training.device import device_of
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Cells
 
@@ -289,7 +290,7 @@ def train_cell_fold(
             **components,
         )
         write_taught(training, before, temporary)
-    trained, card = load_model(folder)
+    trained, card = load_model(folder, device_of(components["trainer"]))
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())
     write_parquet(rows.join(held[_others(held)]), table)
