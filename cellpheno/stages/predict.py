@@ -110,7 +110,7 @@ def predict(
     own: dict[str, Any] = {} if threads == 1 else {"workers": 1}  # as in training
     here = functools.partial(engine, folder=output, root=output, max_failed=len(jobs), **own)
     outcome = here("predict", jobs)
-    if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
+    if outcome.left_out or outcome.bugs:  # a fold's table is not there or old: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
         return (not outcome.bugs and without_damaged(wells, kind, again)) or outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]

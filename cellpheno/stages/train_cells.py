@@ -169,7 +169,7 @@ def train_cells(
     jobs = [_job(work, cells, place, held, *told) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs, max_failed=len(jobs))  # as in train, one damaged well stops many folds
-    if outcome.left_out:  # a fold's table is not there, or of earlier models
+    if outcome.left_out or outcome.bugs:  # a fold's table is not there, or of earlier models
         return (not outcome.bugs and without_damaged(found.wells, Cells(), again)) or outcome
     tables = [_table(output, job.unit) for job in jobs]
     settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}

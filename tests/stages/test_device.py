@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from cellpheno.batch.ledger import read_record
 from cellpheno.config import load_config
+from cellpheno.stages.run_folder import PREDICTIONS
 
 ROOT = Path(__file__).parents[2]
 MODEL = "runs/small/models/by_well/repeat0_fold0"
@@ -46,6 +48,17 @@ def test_features_of_another_device_come_back(finished_screen, fresh_copy):
         assert path.read_bytes() == (folder / "two" / path.relative_to(folder / "one")).read_bytes()
     record = read_record(screen.folder / "SIM1", next(p.stem for p in (screen.folder / "SIM1/crops").glob("*.zarr")))
     assert record["embed_one"]["key"] != record["embed_two"]["key"]
+
+
+def test_a_device_that_fails_is_told_once_and_leaves_no_prediction(finished_screen, fresh_copy, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("cellpheno.stages.predict.predict_wells", fail)
+    screen = fresh_copy(finished_screen)
+    assert screen("predict", *PREDICT, "output=runs/small", "device=cpu", "engine.workers=1", "contestant=x") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (screen.folder / "runs/small" / PREDICTIONS).exists()
 
 
 @pytest.mark.parametrize(
