@@ -36,10 +36,13 @@ class Attention(nn.Module):
     """
 
     pools = "features"
+    gated = False
 
     def __init__(self, n_features: int, hidden: Annotated[int, Range(1)] = 128) -> None:
         super().__init__()
         self.value = nn.Linear(n_features, hidden)  # V
+        if self.gated:
+            self.gate = nn.Linear(n_features, hidden)  # U
         self.score = nn.Linear(hidden, 1)  # w
 
     def forward(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
@@ -56,14 +59,18 @@ class Attention(nn.Module):
 
     def finish(self, sums: BagSums) -> Tensor:
         """Bag features (B, d)."""
-        return _weighted_mean(sums)
+        refuse_empty(sums.size)
+        assert sums.values is not None  # `collect` weighs features
+        return sums.values / sums.total
 
     def _score(self, features: Tensor) -> Tensor:
-        score: Tensor = self.score(self.value(features.to(self.value.weight.dtype)).tanh())
+        features = features.to(self.value.weight.dtype)
+        known = self.value(features).tanh()  # (N, hidden)
+        score: Tensor = self.score(known * self.gate(features).sigmoid() if self.gated else known)
         return score  # (N, 1)
 
 
-class GatedAttention(nn.Module):
+class GatedAttention(Attention):
     """Gated attention: ``weight = softmax over the bag of w . (tanh(V h) * s(U h))``, ``s`` the sigmoid.
 
     The gate lets a weight depend on products of features, where tanh alone is nearly linear.
@@ -86,34 +93,7 @@ class GatedAttention(nn.Module):
     [0.5, 0.5, 1.0]
     """
 
-    pools = "features"
-
-    def __init__(self, n_features: int, hidden: Annotated[int, Range(1)] = 128) -> None:
-        super().__init__()
-        self.value = nn.Linear(n_features, hidden)  # V
-        self.gate = nn.Linear(n_features, hidden)  # U
-        self.score = nn.Linear(hidden, 1)  # w
-
-    def forward(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-        """Instance features (N, d) to bag features (B, d)."""
-        return self.finish(self.collect(features, bag, n_bags))
-
-    def weights(self, features: Tensor, bag: Tensor, n_bags: int) -> Tensor:
-        """Attention (N,) of each instance in its bag, from features (N, d)."""
-        return bag_softmax(self._score(features), bag, n_bags)[:, 0]
-
-    def collect(self, features: Tensor, bag: Tensor, n_bags: int) -> BagSums:
-        """Sum features (N, d) and their weights."""
-        return bag_sums(self._score(features), bag, n_bags, features)
-
-    def finish(self, sums: BagSums) -> Tensor:
-        """Bag features (B, d)."""
-        return _weighted_mean(sums)
-
-    def _score(self, features: Tensor) -> Tensor:
-        features = features.to(self.value.weight.dtype)
-        score: Tensor = self.score(self.value(features).tanh() * self.gate(features).sigmoid())
-        return score  # (N, 1)
+    gated = True
 
 
 class InducedAttention(nn.Module):
@@ -188,9 +168,3 @@ class InducedAttention(nn.Module):
         told, _ = self.tell(x, summary, summary, need_weights=False)  # (n, hidden)
         out: Tensor = self.norm(x + told)
         return out
-
-
-def _weighted_mean(sums: BagSums) -> Tensor:
-    refuse_empty(sums.size)
-    assert sums.values is not None  # `collect` weighs features
-    return sums.values / sums.total

@@ -41,14 +41,14 @@ def record_section(run: Run, title: str, date: str) -> str:
     if run.scores is None or run.differences is None:
         raise InputError(f"{run.folder} has no scores to record; run: cellpheno compare output={run.folder} ...")
     versions = [f"{name} {version(name)}" for name in LIBRARIES] + [f"Python {platform.python_version()}"]
-    told = {name: ", ".join(stated(run, name)) or "not stated" for name in ("seed", "threads")}
+    told = {name: ", ".join(stated(run, name)) or "not stated" for name in ("seed", "threads", "device")}
     labelled = int((run.wells["label"] != "").sum())
     lines = [
         f"## {_text(title)} ({_text(run.folder.resolve().name)})",
         "",
-        f"Recorded on {date} with {', '.join(versions)}. Seed {told['seed']}, threads {told['threads']}. "
-        f"{len(run.wells)} wells on {run.wells['Metadata_Plate'].nunique()} plates, {labelled} labelled in "
-        f"{len(run.classes)} classes.",
+        f"Recorded on {date} with {', '.join(versions)}. Seed {told['seed']}, threads {told['threads']}, "
+        f"device {told['device']}. {len(run.wells)} wells on {run.wells['Metadata_Plate'].nunique()} plates, "
+        f"{labelled} labelled in {len(run.classes)} classes.",
         "",
         *(line for sentence in verdicts(run) for line in (f"> {_text(sentence)}", "")),
     ]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,6 +32,7 @@ from cellpheno.stages.well_steps import do_wells, records_after
 from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.bags import Normalization
 from cellpheno.training.checkpoint import build, check_card, load_model, with_defaults
+from cellpheno.training.device import find_device, rounding
 from cellpheno.training.embed import embed_well, fixed_encoder, weights_hash
 from cellpheno.training.instances import Embedded, Instances, describe_instances
 
@@ -56,6 +58,7 @@ def embed(
     embedding: str = "default",
     start: Path | None = None,
     threads: Annotated[int, Range(1)] = 2,
+    device: str = "cpu",
 ) -> Outcome:
     """Turn every cell or tile into features once, with an encoder that no longer learns, and store them a well.
 
@@ -80,7 +83,11 @@ def embed(
         features may not hold out wells which that model has seen.
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
+    device : str
+        Where the model works: cpu, cuda, cuda:1, mps or another of torch's; part of the result, as threads. In a run it
+        is the trainer's.
     """
+    where = find_device(device)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", embedding):
         raise InputError(f"embedding={embedding!r}: wanted letters, digits, - and _, since a folder is named by it")
     opened = open_plate(plate)
@@ -94,9 +101,10 @@ def embed(
         raise InputError(f"an instance has one row of features, no map of them (encoder.pooled=true): {wanted}")
     limits = grey_limits(_all_wells(opened, seen), source.normalization, seen)
     kind = Embedded(embedding)
-    work = functools.partial(_embed_well, opened, seen, kind, source, limits, threads=threads)
+    work = functools.partial(_embed_well, opened, seen, kind, source, limits, threads=threads, device=where)
+    rounds = rounding(threads, where)
     jobs = [
-        Job(well, _key(input_hashes(record, seen.step), source, limits, threads), functools.partial(work, well))
+        Job(well, _key(input_hashes(record, seen.step), source, limits, rounds), functools.partial(work, well))
         for well, record in records.items()
     ]
     if start is not None and (taught := seen_wells(start)) is not None:  # for trainings on these features
@@ -155,12 +163,12 @@ def _all_wells(plate: Plate, instances: Instances) -> pd.DataFrame:
     return pd.DataFrame({PLATE: [plate.name] * len(wells), WELL: wells, "place": places})
 
 
-def _key(inputs: Sequence[str], source: Source, limits: Mapping[str, NDArray[np.float32]], threads: int) -> str:
+def _key(inputs: Sequence[str], source: Source, limits: Mapping[str, NDArray[np.float32]], rounds: int | str) -> str:
     return make_key(
         "embed",
         inputs=inputs,
         limits=as_lists(limits),
-        threads=threads,
+        threads=rounds,
         **source.about,
     )
 
@@ -174,10 +182,12 @@ def _embed_well(
     well: str,
     *,
     threads: int,
+    device: torch.device,
 ) -> Result:
     """Encode and store the cells or tiles of one well."""
     place, path = instances.place(plate, well), embedded.place(plate, well)
-    features = embed_well(source.network, instances, place, plate.name, source.normalization, limits, threads=threads)
+    how = (source.normalization, limits)
+    features = embed_well(source.network, instances, place, plate.name, *how, threads=threads, device=device)
     n, d = features.pixels.shape[:2]
     about = {"plate": plate.name, "well": well, **source.about}
     about["limits"] = limits[plate.name].tolist() if plate.name in limits else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
@@ -33,6 +34,7 @@ from cellpheno.stages.run_folder import (
 from cellpheno.stages.well_steps import without_damaged
 from cellpheno.stages.wells import Classes, class_names, usable, well_table, with_places
 from cellpheno.training.checkpoint import CARD, build, check_card, load_model, read_card, several_classes
+from cellpheno.training.device import find_device, rounding
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
 
@@ -49,6 +51,7 @@ def predict(
     label_separator: str | None = None,
     contestant: str = "mil",
     threads: Annotated[int, Range(1)] = 2,
+    device: str = "cpu",
 ) -> Outcome:
     """Predict the wells of plates with a run's models.
 
@@ -73,8 +76,12 @@ def predict(
         Name of the models in the tables.
     threads : int
         CPU threads of the model; part of the result, since sums round differently.
+    device : str
+        Where the model works: cpu, cuda, cuda:1, mps or another of torch's; part of the result, as threads. In a run it
+        is the trainer's.
     """
     again = functools.partial(predict, **locals())  # the same request, should wells be set aside
+    where = find_device(device)
     folds = read_csv(models / "folds.csv")
     cells = models / "folds-cells.csv"  # of single cells, whose folds need not hold out a whole well
     of_cells = cells.is_file() and not taken(models, "train", "wells")  # else of models that are there no more
@@ -94,7 +101,7 @@ def predict(
     if label is not None:
         _check_classes(read_card(folders[0]), pd.concat(tasks.values()), classes, label_separator)
     jobs = [
-        _job(folder, place, wells, tasks[place], output, threads, kind, contestant)
+        _job(folder, place, wells, tasks[place], output, threads, where, kind, contestant)
         for place, folder in trained_folds.items()
         if len(tasks[place])
     ]
@@ -103,7 +110,7 @@ def predict(
     own: dict[str, Any] = {} if threads == 1 else {"workers": 1}  # as in training
     here = functools.partial(engine, folder=output, root=output, max_failed=len(jobs), **own)
     outcome = here("predict", jobs)
-    if outcome.left_out:  # a fold's table is not there, or of earlier models: what was merged from it is not valid
+    if outcome.left_out or outcome.bugs:  # a fold's table is not there or old: what was merged from it is not valid
         (output / PREDICTIONS).unlink(missing_ok=True)
         return (not outcome.bugs and without_damaged(wells, kind, again)) or outcome
     parts = [output / "predictions" / f"{job.unit}.parquet" for job in jobs]
@@ -195,6 +202,7 @@ def _job(
     chosen: pd.DataFrame,
     output: Path,
     threads: int,
+    device: torch.device,
     instances: Instances,
     contestant: str,
 ) -> Job:
@@ -203,12 +211,13 @@ def _job(
     prior = prior_logits(counts, card.get("n_labelled", sum(counts)), several)
     inputs = [input_hashes(read_record(Path(w["folder"]), w[WELL]), instances.step) for _, w in wells.iterrows()]
     key = make_key(
-        "predict", inputs=inputs, card=hash_file(folder / CARD), threads=threads, prior=prior.tolist(),
-        wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"), contestant=contestant,
+        "predict", inputs=inputs, card=hash_file(folder / CARD), threads=rounding(threads, device),
+        wells=chosen[[PLATE, WELL, "label", "role"]].to_dict("list"), contestant=contestant, prior=prior.tolist(),
     )  # fmt: skip
     unit = "predict-" + fold_name(*place).replace("/", "-")
     about = {**place._asdict(), "contestant": contestant}
-    return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, about, output, unit, threads))
+    where = (output, unit, threads, device)
+    return Job(unit, key, functools.partial(_predict_fold, folder, wells, chosen, prior, about, *where))
 
 
 def _predict_fold(
@@ -220,9 +229,10 @@ def _predict_fold(
     output: Path,
     unit: str,
     threads: int,
+    device: torch.device,
 ) -> Result:
     """Predict some wells with one model; a well without cells gets the prior of the model's training wells."""
-    model, card = load_model(folder)
+    model, card = load_model(folder, device)
     limits = grey_limits(wells, build(card["normalization"])(), build(card["instances"])())
     filled, path = chosen[chosen["n_instances"] > 0], output / "predictions" / f"{unit}.parquet"
     names = [f"logit_{name}" for name in card["classes"]]

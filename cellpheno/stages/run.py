@@ -103,6 +103,8 @@ def _check(turns: Sequence[tuple[str, dict[str, Any]]], settings: dict[str, Any]
         for name in (None, *(settings.get("contestants") or {})):
             own = settings if name is None else _of_contestant(settings, name)
             check(own, own["configurations"], "" if name is None else f"contestants.{name}: ")
+    if names & {"predict", "embed"}:
+        _taken("cellpheno.training.device.find_device", settings)
     if "compare" in names:
         _taken("cellpheno.stages.contest_check.check_contest", settings)
     if {"train", "compare"} <= names:

@@ -53,11 +53,8 @@ def check_start(
         return
     card, mixed = trained.card, not isinstance(trained.model.encoder, PerChannel)
     own, named = list(card["channels"]), list(channels)
-    if mixed and own != named and sorted(own) == sorted(named):
-        raise InputError(
-            f"start={start}: channels: the model was trained with {own}, the data have {named}, the same in another "
-            "order: each would be seen with the weights of another; import plates in its order, or start=null"
-        )
+    if mixed:
+        check_order(f"start={start}: channels: the model was trained with {own}", own, named, "start=null")
     data: dict[str, Any] = {"pixel_size_um": pixel_size_um, "normalization": describe_normalization(normalization)}
     data |= {"channels": named} if mixed else {}
     try:
@@ -66,6 +63,22 @@ def check_start(
         for told in differ.faults:
             where = f"; weights go {_mapping(own, named)}" if told.startswith("channels:") else ""
             log.warning("start=%s: %s%s", start, told, where)
+
+
+def check_order(told: str, own: Sequence[str], channels: Sequence[str], otherwise: str) -> None:
+    """Refuse channels that are those of a first training in another order; ``told`` says whose and which those are.
+
+    Examples
+    --------
+    >>> check_order("source=A: it has ['DNA', 'ER']", ["DNA", "ER"], ["ER", "DNA"], "another source")
+    Traceback (most recent call last):
+    cellpheno.errors.InputError: source=A: it has ['DNA', 'ER'], the data have ['ER', 'DNA'], the same in another ...
+    """
+    if list(own) != list(channels) and sorted(own) == sorted(channels):
+        raise InputError(
+            f"{told}, the data have {list(channels)}, the same in another order: each would be seen with the weights "
+            f"of another; import plates in its order, or {otherwise}"
+        )
 
 
 def _mapping(own: Sequence[str], named: Sequence[str], most: int = 8) -> str:

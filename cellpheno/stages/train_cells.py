@@ -31,6 +31,7 @@ from cellpheno.stages.wells import Classes, class_names
 from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import Checkpoint, load_model
+from cellpheno.training.device import device_of
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Cells
 
@@ -168,7 +169,7 @@ def train_cells(
     jobs = [_job(work, cells, place, held, *told) for place, held in each_fold(folds)]
     serial = functools.partial(engine, folder=output, root=output, workers=1)  # folds share the cores
     outcome = serial("train_cells", jobs, max_failed=len(jobs))  # as in train, one damaged well stops many folds
-    if outcome.left_out:  # a fold's table is not there, or of earlier models
+    if outcome.left_out or outcome.bugs:  # a fold's table is not there, or of earlier models
         return (not outcome.bugs and without_damaged(found.wells, Cells(), again)) or outcome
     tables = [_table(output, job.unit) for job in jobs]
     settings: dict[str, Any] = {"classes": names, "unit": unit, "n_bootstrap": n_bootstrap, "seed": seed}
@@ -289,7 +290,7 @@ def train_cell_fold(
             **components,
         )
         write_taught(training, before, temporary)
-    trained, card = load_model(folder)
+    trained, card = load_model(folder, device_of(components["trainer"]))
     logits = predict_cells(trained, card, held, limits=levels, threads=threads)
     rows = prediction_rows(held, logits, classes, contestant=CONTESTANT, **place._asdict())
     write_parquet(rows.join(held[_others(held)]), table)

@@ -23,6 +23,7 @@ from cellpheno.stages.start import write_taught
 from cellpheno.training.allocator import give_back_freed_memory
 from cellpheno.training.checkpoint import Checkpoint, load_model
 from cellpheno.training.configurations import configured
+from cellpheno.training.device import device_of
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
@@ -105,7 +106,8 @@ def _scored_by_network(
     with tempfile.TemporaryDirectory() as folder:
         _fit(train, Path(folder), chosen, labels=train["label"].tolist(), **settings)
         limits, threads = as_arrays(settings["limits"]), settings["threads"]
-        found = predict_wells(*load_model(Path(folder)), test, limits=limits, threads=threads)
+        trained = load_model(Path(folder), device_of(chosen["trainer"]))
+        found = predict_wells(*trained, test, limits=limits, threads=threads)
     return found[[f"logit_{name}" for name in classes]].to_numpy(np.float64)
 
 

@@ -12,6 +12,7 @@ from cellpheno.batch.keys import make_key
 from cellpheno.batch.ledger import read_record
 from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
+from cellpheno.models.channels import PerChannel
 from cellpheno.names import PLATE, WELL, well_order
 from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.learning import learning_curve
@@ -21,12 +22,13 @@ from cellpheno.stages.cell_folds import set_aside
 from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import write_csv
-from cellpheno.stages.start import check_seen, check_start, load_start, seen_before
+from cellpheno.stages.start import check_order, check_seen, check_start, load_start, seen_before
 from cellpheno.stages.train_cells import check_parts
 from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
 from cellpheno.studies.simulated_cells import simulate_cells
 from cellpheno.studies.transfer import Unit, check_study, summarize
+from cellpheno.training.checkpoint import Checkpoint
 
 Component = Callable[..., Any]
 ARMS: Arms = {
@@ -161,6 +163,10 @@ def transfer_curve(
         _check_apart(source, known.cells, held)
         known_names = class_names(known.cells, None)
         check_parts(model, encoder, pooling, data, known_names, len(known.channels), None)
+        if getattr(encoder, "func", encoder) is not PerChannel:
+            whose = f"source={source}: channels: its cells have {list(known.channels)}"
+            check_order(whose, known.channels, new.channels, "give another source")
+        _check_arms(compared, {**parts, "classes": names}, new.channels, None)
         work = functools.partial(
             train_source,
             known.cells,
@@ -176,10 +182,13 @@ def transfer_curve(
         key = make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells))
         resume = output / "resume" / f"source-{key[:16]}.ckpt"
         job = Job("source", key, functools.partial(work, resume=resume))
-        if (trained := here([job])).left_out:  # the model that stands there is of earlier settings
-            return trained
+        if (taught := here([job])).left_out:  # the model that stands there is of earlier settings
+            return taught
     about = about_cells(new, normalization)
-    start_hash = _check_arms(compared, {**parts, "classes": names}, about, start)
+    trained = load_start(start)
+    assert trained is not None  # `_check_source` saw to it
+    check_start(start, trained, **{key: about[key] for key in ("channels", "pixel_size_um", "normalization")})
+    _check_arms(compared, {**parts, "classes": names}, new.channels, trained)
     units = [Unit(n, r, arm) for n in examples for r in range(resamples) for arm in compared]
     work = functools.partial(
         do_unit,
@@ -195,7 +204,7 @@ def transfer_curve(
         seed=seed,
         threads=threads,
     )
-    jobs = [unit_job(unit, work, start_hash) for unit in units]
+    jobs = [unit_job(unit, work, str(trained.card["weights_sha256"])) for unit in units]
     if (outcome := here(jobs)).left_out:  # a table is not there, or of an earlier study
         return outcome
     tables = [output / "units" / f"{job.unit}.csv" for job in jobs]
@@ -250,22 +259,18 @@ def _well(folder: Path, well: str) -> Result:
     return Result("done", [*crops, folder / "cells" / f"{well}.parquet"])
 
 
-def _check_arms(arms: Arms, parts: Mapping[str, Any], about: Mapping[str, Any], start: Path | None) -> str:
-    """Build the network of every arm once, so that what does not fit is refused; returns the hash of the start."""
-    trained = load_start(start)
-    assert trained is not None  # `_check_source` saw to it
-    check_start(start, trained, **{key: about[key] for key in ("channels", "pixel_size_um", "normalization")})
+def _check_arms(arms: Arms, parts: Mapping[str, Any], channels: Sequence[str], start: Checkpoint | None) -> None:
+    """Build the network of every arm once, so that what does not fit it or its start is refused."""
     places = {name: parts[name] for name in ("encoder", "pooling", "data", "classes")}
-    places["n_channels"] = len(about["channels"])
+    places["n_channels"] = len(channels)
     for name, arm in arms.items():
         settings = {key: value for key, value in arm.items() if key != "start"}
         try:
-            check_parts(functools.partial(parts["model"], **settings), start=trained, **places)
+            check_parts(functools.partial(parts["model"], **settings), start=start, **places)
         except InputError as error:
             raise InputError(*(f"arms.{name}: {fault}" for fault in error.faults)) from None
         except TypeError as error:
             raise InputError(f"arms.{name}: {error}") from error
-    return str(trained.card["weights_sha256"])
 
 
 def _held_out(cells: pd.DataFrame, fraction: float, seed: int, apart: str | None) -> pd.DataFrame:

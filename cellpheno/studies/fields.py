@@ -19,6 +19,7 @@ from cellpheno.seeds import derived_seed
 from cellpheno.studies.pooling import MEASURES
 from cellpheno.training.bags import Normalization, plate_limits
 from cellpheno.training.checkpoint import load_model
+from cellpheno.training.device import device_of
 from cellpheno.training.fit import fit_fold
 from cellpheno.training.instances import Instances
 from cellpheno.training.predict import predict_wells
@@ -75,7 +76,7 @@ def field_unit(
             **common,
             **components,
         )
-        predicted = predict_wells(*load_model(Path(scratch)), held, **common)
+        predicted = predict_wells(*load_model(Path(scratch), device_of(components["trainer"])), held, **common)
     table = held.merge(predicted, on=[PLATE, WELL], validate="one_to_one")
     truth = np.array([list(classes).index(label) for label in table["label"]], dtype=np.intp)
     logits = table[[f"logit_{name}" for name in classes]].to_numpy(float)

@@ -6,7 +6,7 @@ treated wells, the rest of control wells. Axes: n cells, B bags, K classes, d fe
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from cellpheno.bounds import Range
 from cellpheno.compare.metrics import score
 from cellpheno.compare.splits import inner_split
 from cellpheno.errors import InputError
@@ -28,7 +29,6 @@ from cellpheno.training.fit import reproducible
 
 MEASURES = ("macro_auroc", "balanced_accuracy", "log_loss")
 STILL = 0.05  # of the median spread: features that vary less say nothing
-LARGEST_STEP = 1.0  # norm to which a step's gradient is cut, as in conf/trainer
 
 
 class Cells(NamedTuple):
@@ -107,7 +107,16 @@ def compose_bags(
     return Bags(np.stack(bags), np.repeat(np.arange(n_classes), bags_per_class))
 
 
-def fit_bags(model: MILClassifier, cells: Cells, bags: Bags, *, epochs: int, bags_per_batch: int, seed: int) -> None:
+def fit_bags(
+    model: MILClassifier,
+    cells: Cells,
+    bags: Bags,
+    *,
+    epochs: int,
+    bags_per_batch: int,
+    seed: int,
+    largest_step: float = 1.0,
+) -> None:
     """Train a classifier on bags in memory: its own loss, optimizer and schedule, without a trainer's overhead.
 
     Parameters
@@ -119,6 +128,8 @@ def fit_bags(model: MILClassifier, cells: Cells, bags: Bags, *, epochs: int, bag
     epochs, bags_per_batch : int
     seed : int
         Of the order of the bags and of dropout.
+    largest_step : float
+        Norm to which a step's gradient is cut.
     """
     if model.optimizer is None:
         raise ValueError("this classifier has no optimizer and cannot be trained; give optimizer=")
@@ -134,7 +145,7 @@ def fit_bags(model: MILClassifier, cells: Cells, bags: Bags, *, epochs: int, bag
             optimizer.zero_grad()
             out = model(*_batch(cells, bags, chosen))
             model.loss(out, torch.from_numpy(bags.label[chosen])).backward()  # type: ignore[no-untyped-call]
-            clip_grad_norm_(model.parameters(), LARGEST_STEP)
+            clip_grad_norm_(model.parameters(), largest_step)
             optimizer.step()
             if schedule:
                 schedule.step()
@@ -206,6 +217,7 @@ def study_unit(
     bags_per_class: int = 20,
     epochs: int = 20,
     bags_per_batch: int = 10,
+    largest_step: Annotated[float, Range(0, open_low=True)] = 1.0,
     threads: int = 1,
 ) -> dict[str, Any]:
     """Train one pooling at one fraction of responders and score it on bags of wells that it never saw.
@@ -236,6 +248,8 @@ def study_unit(
     larger_bags : int or None
         The same model is scored on bags of so many cells too, at the same fraction; None: it is not.
     bags_per_class, epochs, bags_per_batch : int
+    largest_step : float
+        Norm to which a step's gradient is cut.
     threads : int
         CPU threads; part of the result, since sums round differently.
 
@@ -266,7 +280,8 @@ def study_unit(
             scheduler=scheduler,
         )
         bags = composed(fit, f"{stage} train", cells_per_bag)
-        fit_bags(network, fit, bags, epochs=epochs, bags_per_batch=bags_per_batch, seed=seed)
+        steps: dict[str, Any] = {"epochs": epochs, "bags_per_batch": bags_per_batch, "largest_step": largest_step}
+        fit_bags(network, fit, bags, seed=seed, **steps)
         found: dict[str, float] = {}
         for suffix, size in sizes.items():
             held = composed(on, f"{stage} test", size)

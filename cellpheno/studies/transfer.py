@@ -21,6 +21,7 @@ from cellpheno.names import CELL_KEYS
 from cellpheno.seeds import derived_seed
 from cellpheno.training.cells import predict_cells
 from cellpheno.training.checkpoint import load_model
+from cellpheno.training.device import device_of
 from cellpheno.training.fit import fit_fold
 
 METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc")
@@ -125,7 +126,7 @@ def train_unit(
         training, training.iloc[:0], classes=classes, folder=folder, seed=seed, threads=threads, start=start,
         patience=None, **about, **parts,
     )  # fmt: skip
-    trained, card = load_model(folder)
+    trained, card = load_model(folder, device_of(parts["trainer"]))
     logits = predict_cells(trained, card, held, limits=about["limits"], threads=threads)
     truth = np.array([list(classes).index(label) for label in held["label"]], dtype=np.intp)
     told = score(logits, truth, np.ones((1, len(truth)))).overall

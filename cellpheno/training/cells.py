@@ -207,7 +207,7 @@ def predict_cells(
     Parameters
     ----------
     model, card
-        As `cellpheno.training.checkpoint.load_model` gives them.
+        As `cellpheno.training.checkpoint.load_model` gives them; the model works on its own device.
     cells : DataFrame
         A cell table; labels are not looked at.
     limits : mapping of str to ndarray of shape (1, c, 2)
@@ -231,5 +231,5 @@ def predict_cells(
         for start in range(0, len(pixels), model.piece):
             part = slice(start, start + model.piece)
             features = model.embed(normalization(pixels[part], own[part]).to(model.device))
-            logits.append(model.head(features).double().cpu().numpy())
+            logits.append(model.head(features).cpu().double().numpy())
     return np.concatenate(logits)

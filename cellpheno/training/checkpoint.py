@@ -185,18 +185,20 @@ def several_classes(card: Mapping[str, Any]) -> bool:
     return bool(card["model"].get("multilabel", False))
 
 
-def load_model(folder: Path | str) -> Checkpoint:
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     """Load a trained model, ready to predict; nothing in its folder is executed.
 
     Parameters
     ----------
     folder : path
         Holds ``model.safetensors`` and ``card.json``.
+    device : torch.device or str
+        Where the model shall work.
 
     Returns
     -------
     Checkpoint
-        The model in evaluation mode on the CPU, and its card.
+        The model in evaluation mode on that device, and its card.
 
     Raises
     ------
@@ -221,7 +223,7 @@ def load_model(folder: Path | str) -> Checkpoint:
         raise InputError(*(f"{folder}: {line}" for line in fault.faults)) from None
     except (RuntimeError, TypeError, ValueError, safetensors.SafetensorError) as fault:
         raise InputError(f"{folder}: the weights do not fit the card: {fault}") from None
-    return Checkpoint(model.eval(), card)
+    return Checkpoint(model.to(device).eval(), card)
 
 
 def check_card(card: Mapping[str, Any], **data: Any) -> None:

@@ -28,13 +28,14 @@ def embed_well(
     *,
     piece: int = PIECE,
     threads: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Crops:
     """Encode the cells or tiles of one well, alone and in pieces of one size.
 
     Parameters
     ----------
     encoder : nn.Module
-        Crops (n, c, y, x) to features (n, d); it is put into evaluation mode.
+        Crops (n, c, y, x) to features (n, d); it is put into evaluation mode and onto the device.
     instances : Instances
         What is encoded.
     place : path
@@ -47,6 +48,8 @@ def embed_well(
         Instances at once.
     threads : int
         CPU threads; part of the result, since sums round differently.
+    device : torch.device or str
+        Where the encoder works; part of the result, as threads are.
 
     Returns
     -------
@@ -58,16 +61,16 @@ def embed_well(
     DamagedInput
         If the crops are lost or damaged.
     """
-    encoder.eval()
+    encoder.to(device).eval()
     n = instances.count(place)
     parts = []
     with reproducible(0, threads), torch.inference_mode():
         for start in range(0, max(n, 1), piece):  # a well without cells: one empty piece, which has d too
             crops = instances.read(place, slice(start, min(start + piece, n)))
             pixels = crops.pixels if n else np.zeros((1, *crops.pixels.shape[1:]), crops.pixels.dtype)
-            ready = normalize(pixels, plate, normalization, limits)
+            ready = normalize(pixels, plate, normalization, limits).to(device)
             features = encoder(ready.contiguous(memory_format=torch.channels_last))[: len(crops.pixels)]
-            parts.append(crops._replace(pixels=features[:, :, None, None].float().numpy()))
+            parts.append(crops._replace(pixels=features[:, :, None, None].float().cpu().numpy()))
     return Crops(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

@@ -38,7 +38,7 @@ def predict_wells(
     Parameters
     ----------
     model, card
-        As `cellpheno.training.checkpoint.load_model` gives them.
+        As `cellpheno.training.checkpoint.load_model` gives them; the model works on its own device.
     wells : DataFrame
         Metadata_Plate, Metadata_Well, place (see `cellpheno.training.instances`). Wells without cells get no row: what
         to say of them is no matter of a model of cells.
@@ -138,12 +138,13 @@ def _positions(site: NDArray[np.int32], centre_y: NDArray[np.float64], centre_x:
 
 def _bag_row(out: BagOutput, model: MILClassifier) -> dict[str, Any]:
     """One well's prediction, as columns of the prediction table."""
-    classes, logits = model.classes, out.logits[0].double()  # (K,); double, so that the printed probabilities sum to 1
-    row: dict[str, Any] = {"pred": called_classes(logits[None].cpu().numpy(), classes, model.multilabel)[0]}
+    classes = model.classes
+    logits = out.logits[0].cpu().double()  # (K,); double, so that the printed probabilities sum to 1
+    row: dict[str, Any] = {"pred": called_classes(logits[None].numpy(), classes, model.multilabel)[0]}
     row |= _columns("prob", classes, logits.sigmoid() if model.multilabel else logits.softmax(0))
     row |= _columns("logit", classes, logits)
     if out.bag_scores is not None:
-        row |= _columns("score", classes, out.bag_scores[0].double().sigmoid())
+        row |= _columns("score", classes, out.bag_scores[0].cpu().double().sigmoid())
     return row
 
 
@@ -156,6 +157,6 @@ def _instance_rows(
 ) -> pd.DataFrame:
     """Instances of one well, a row each, sorted by site and object number; ``pieces`` are their keys."""
     keys = pd.concat(pieces, ignore_index=True)
-    table = keys.assign(**metadata)[[*metadata, *keys]].assign(weight=weights.double().cpu().numpy())
-    table[[f"logit_{name}" for name in classes]] = out.instance_logits.double().cpu().numpy()
+    table = keys.assign(**metadata)[[*metadata, *keys]].assign(weight=weights.cpu().double().numpy())
+    table[[f"logit_{name}" for name in classes]] = out.instance_logits.cpu().double().numpy()
     return table.sort_values([SITE, OBJECT], ignore_index=True)

@@ -26,7 +26,9 @@ def test_every_number_is_that_of_its_table(run):
     lines = text.splitlines()
     assert lines[0] == r"## A \| &lt;title> (demo &lt;1>)"
     assert "Recorded on 2026-11-26 with cellpheno 0." in text
-    assert "Seed 7, threads 2." in text
+    assert "Seed 7, threads 2, device not stated." in text
+    later = run._replace(config={**run.config, "predict": "device: cuda"})
+    assert "Seed 7, threads 2, device cuda." in record_section(later, "t", "2026-11-26")
     assert text.count("### Split") == 2
     part = text[text.index("### Split by well") :].split("###")[1]
     table = [cells(line) for line in part.splitlines() if line.startswith("|")]

@@ -31,11 +31,12 @@ def test_scores_are_those_of_wells_that_taught_nothing(monkeypatch):
         rows = held.sample(frac=1, random_state=0)
         return rows[["Metadata_Plate", "Metadata_Well"]].assign(logit_a=0.0, logit_b=logit[rows.index])
 
-    for name, stand_in in {"fit_fold": fit, "predict_wells": predict, "load_model": lambda _: (None, None)}.items():
+    stand_ins = {"fit_fold": fit, "predict_wells": predict, "load_model": lambda *_: (None, None)}
+    stand_ins |= {"plate_limits": lambda *_, **__: {}, "device_of": lambda _: "cpu"}
+    for name, stand_in in stand_ins.items():
         monkeypatch.setattr(fields, name, stand_in)
-    monkeypatch.setattr(fields, "plate_limits", lambda *_, **__: {})
     about = {"classes": ["a", "b"], "instances": Fields, "normalization": PlatePercentiles, "pooling": "any"}
-    found = fields.field_unit(wells, seed=1, **about)
+    found = fields.field_unit(wells, seed=1, trainer="any", **about)
     held = wells.drop(index=seen["training"].index)
     assert held["label"].value_counts().to_dict() == {"a": 3, "b": 3}
     truth = held["label"] == "b"

@@ -111,6 +111,22 @@ def test_what_makes_no_study_is_refused(studied, settings, hint, capsys):
     assert hint in capsys.readouterr().err
 
 
+def test_what_the_source_shows_is_refused_before_it_is_trained_on(studied, tmp_path, capsys):
+    screen = Screen(tmp_path / "copy")
+    shutil.copytree(studied.folder, screen.folder)
+    ask = [*STUDY, "output=runs/new"]
+    assert screen(*ask, "arms={a: {start: true, frozen: head.x}}") == 2
+    assert "arms.a: no layer 'head.x'" in capsys.readouterr().err
+    for place in (screen.folder / "old/crops").glob("*.zarr"):
+        about = json.loads((place / "zarr.json").read_text())
+        about["attributes"]["channels"] = about["attributes"]["channels"][::-1]
+        (place / "zarr.json").write_text(json.dumps(about))
+    assert screen(*ask) == 2
+    told = capsys.readouterr().err
+    assert "source=old: channels: its cells have ['body', 'spot'], the data have ['spot', 'body'], the same in" in told
+    assert not (screen.folder / "runs/new").exists()
+
+
 def test_more_examples_hold_the_fewer_and_small_classes_give_all():
     pool = pd.DataFrame({"label": ["a"] * 6 + ["b"] * 2, "Metadata_ObjectNumber": range(8)})
     drawn = {n: draw_examples(pool, n, seed=3) for n in (1, 2, 5)}
