@@ -9,28 +9,28 @@ import pandas as pd
 
 from cellpheno.batch.engine import Job, Outcome, Result
 from cellpheno.batch.keys import make_key
-from cellpheno.batch.ledger import read_record
 from cellpheno.bounds import Listed, Range
 from cellpheno.errors import InputError
 from cellpheno.models.channels import PerChannel
-from cellpheno.names import PLATE, WELL, well_order
+from cellpheno.names import PLATE, WELL
 from cellpheno.plates.commit import commit_file, hash_file
 from cellpheno.report.learning import learning_curve
 from cellpheno.report.palette import contestant_styles
 from cellpheno.report.svg import write_svg
 from cellpheno.stages.cell_folds import set_aside
-from cellpheno.stages.labelled_cells import about_cells, key_rows, labelled_cells
+from cellpheno.stages.labelled_cells import LabelledCells, about_cells, key_rows, labelled_cells
 from cellpheno.stages.rehearsal import check_training
 from cellpheno.stages.run_folder import write_csv
+from cellpheno.stages.simulated_crops import simulated_crops
 from cellpheno.stages.start import check_order, check_seen, check_start, load_start, seen_before
 from cellpheno.stages.train_cells import check_parts
 from cellpheno.stages.transfer_units import Arms, do_unit, study_key, train_source, unit_job
 from cellpheno.stages.wells import Classes, class_names
-from cellpheno.studies.simulated_cells import simulate_cells
 from cellpheno.studies.transfer import Unit, check_study, summarize
 from cellpheno.training.checkpoint import Checkpoint
 
 Component = Callable[..., Any]
+SOURCE = Path("models/source")
 ARMS: Arms = {
     "scratch": {"start": False},
     "fine_tuned": {"start": True},
@@ -149,8 +149,8 @@ def transfer_curve(
     check_training({**parts, "normalization": normalization, "start": start}, wells=False)
     for make, path in ((source_simulation, source), (target_simulation, target)):
         if make is not None and path is not None:
-            simulate = functools.partial(simulate_cells, make, path, crop_px=crop_px or 0, seed=seed)
-            if (made := _simulated(simulate, path, engine, workers)).exit_code:
+            made = simulated_crops(make, path, crop_px=crop_px or 0, seed=seed, engine=engine, workers=workers)
+            if made.exit_code:
                 return made
     here = functools.partial(engine, "transfer_curve", folder=output, root=output)
     new = labelled_cells([target], annotations, label, classes)
@@ -158,32 +158,14 @@ def transfer_curve(
     held = _held_out(new.cells, held_out, seed, apart)
     check_seen(seen_before(start), held, no_leak)
     if start is None and source is not None:
-        start = output / "models" / "source"
         known = labelled_cells([source], None, label, None)
         _check_apart(source, known.cells, held)
-        known_names = class_names(known.cells, None)
-        check_parts(model, encoder, pooling, data, known_names, len(known.channels), None)
-        if getattr(encoder, "func", encoder) is not PerChannel:
-            whose = f"source={source}: channels: its cells have {list(known.channels)}"
-            check_order(whose, known.channels, new.channels, "give another source")
+        _check_source_channels(source, known.channels, new.channels, encoder)
         _check_arms(compared, {**parts, "classes": names}, new.channels, None)
-        work = functools.partial(
-            train_source,
-            known.cells,
-            folder=start,
-            classes=known_names,
-            about=about_cells(known, normalization),
-            components=parts,
-            validation=validation,
-            patience=patience,
-            seed=seed,
-            threads=threads,
-        )
-        key = make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells))
-        resume = output / "resume" / f"source-{key[:16]}.ckpt"
-        job = Job("source", key, functools.partial(work, resume=resume))
-        if (taught := here([job])).left_out:  # the model that stands there is of earlier settings
+        job = _source_job(known, output, normalization, parts, validation, patience, seed, threads)
+        if (taught := here([job])).exit_code:  # the model that stands there is of earlier settings
             return taught
+        start = output / SOURCE
     about = about_cells(new, normalization)
     trained = load_start(start)
     assert trained is not None  # `_check_source` saw to it
@@ -205,7 +187,7 @@ def transfer_curve(
         threads=threads,
     )
     jobs = [unit_job(unit, work, str(trained.card["weights_sha256"])) for unit in units]
-    if (outcome := here(jobs)).left_out:  # a table is not there, or of an earlier study
+    if (outcome := here(jobs)).exit_code:  # a table is not there, or of an earlier study
         return outcome
     tables = [output / "units" / f"{job.unit}.csv" for job in jobs]
     key = make_key("transfer_curve", tables=[hash_file(path) for path in tables])
@@ -232,31 +214,41 @@ def _check_source(
         raise InputError(*faults)
 
 
-def _simulated(
-    simulate: "functools.partial[list[Path]]", folder: Path, engine: Callable[..., Outcome], workers: int
-) -> Outcome:
-    """Make the cells of a virtual plate, with a record a well as `import_crops` leaves them."""
-    make, *_ = simulate.args
-    key = make_key("transfer_curve", make=make, **simulate.keywords, name=folder.name)
-    work = functools.partial(_all_wells, simulate, workers)
-    made = engine("transfer_curve", [Job("cells", key, work)], folder=folder, root=folder)
-    if made.exit_code:
-        return made
-    files = map(Path, read_record(folder, "cells")["transfer_curve"]["files"])
-    own = sorted({file.stem for file in files if file.suffix == ".parquet"}, key=well_order)
-    if others := sorted({path.stem for path in (folder / "crops").glob("*.zarr")} - set(own)):
-        raise InputError(f"{folder}: {others[0]} and maybe more are not of this simulation; give a new folder")
-    jobs = [Job(well, key, functools.partial(_well, folder, well)) for well in own]
-    return engine("import_crops", jobs, folder=folder, root=folder, workers=1)  # files are hashed, no more
+def _check_source_channels(source: Path, known: Sequence[str], new: Sequence[str], encoder: Component) -> None:
+    if getattr(encoder, "func", encoder) is not PerChannel:
+        whose = f"source={source}: channels: its cells have {list(known)}"
+        check_order(whose, known, new, "give another source")
 
 
-def _all_wells(simulate: Callable[..., list[Path]], workers: int) -> Result:
-    return Result("done", simulate(workers=workers))
-
-
-def _well(folder: Path, well: str) -> Result:
-    crops = [path for path in (folder / "crops" / f"{well}.zarr").rglob("*") if path.is_file()]
-    return Result("done", [*crops, folder / "cells" / f"{well}.parquet"])
+def _source_job(
+    known: LabelledCells,
+    output: Path,
+    normalization: Component,
+    parts: Mapping[str, Any],
+    validation: float,
+    patience: int | None,
+    seed: int,
+    threads: int,
+) -> Job:
+    """Train the network that the study starts from; refused here if its parts do not fit."""
+    classes = class_names(known.cells, None)
+    model, encoder, pooling, data = (parts[name] for name in ("model", "encoder", "pooling", "data"))
+    check_parts(model, encoder, pooling, data, classes, len(known.channels), None)
+    work = functools.partial(
+        train_source,
+        known.cells,
+        folder=output / SOURCE,
+        classes=classes,
+        about=about_cells(known, normalization),
+        components=dict(parts),
+        validation=validation,
+        patience=patience,
+        seed=seed,
+        threads=threads,
+    )
+    key = make_key("transfer_curve", source=study_key(work), cells=key_rows(known.cells))
+    resume = output / "resume" / f"source-{key[:16]}.ckpt"
+    return Job("source", key, functools.partial(work, resume=resume))
 
 
 def _check_arms(arms: Arms, parts: Mapping[str, Any], channels: Sequence[str], start: Checkpoint | None) -> None:
