@@ -111,7 +111,7 @@ def test_memory_does_not_grow_with_the_number_of_wells(maps, tmp_path, monkeypat
     crops = Crops(pixels, keys, keys, keys < 0)
     monkeypatch.setattr(Cells, "count", lambda *_: n)  # not from disk: what zarr leaves behind is no matter here
     monkeypatch.setattr(Cells, "read", lambda self, place, part: Crops(*(array[part] for array in crops)))
-    monkeypatch.setattr(stage, "load_model", lambda _: maps)
+    monkeypatch.setattr(stage, "load_model", lambda *_: maps)
     monkeypatch.setattr(stage, "grey_limits", lambda *_: {"P1": np.array([[[90.0, 200.0]]], np.float32)})
 
     def peak(n_wells, output):
@@ -119,7 +119,8 @@ def test_memory_does_not_grow_with_the_number_of_wells(maps, tmp_path, monkeypat
         wells = wells.assign(place="memory", n_instances=n, role="new")
         about = {"split": "a", "repeat": 0, "fold": 0, "contestant": "mil"}
         tracemalloc.start()
-        part, _ = stage._predict_fold(output, wells, wells, np.zeros(2), about, output, "one", 1).files
+        cpu = torch.device("cpu")
+        part, _ = stage._predict_fold(output, wells, wells, np.zeros(2), about, output, "one", 1, cpu).files
         predicted = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
         stage._merge([part, part], output, False, "mil")
