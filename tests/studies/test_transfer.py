@@ -11,7 +11,10 @@ from scipy import stats
 
 from cellpheno.errors import InputError, Stopped
 from cellpheno.images.crops import read_attributes, read_crops
+from cellpheno.models.channels import PerChannel
+from cellpheno.models.encoders import SmallResNet
 from cellpheno.simulate.plate import simulate_plate
+from cellpheno.stages import transfer_curve
 from cellpheno.studies.simulated_cells import simulate_cells
 from cellpheno.studies.transfer import check_study, draw_examples, summarize
 from cellpheno.training.resume import ResumePoint
@@ -125,6 +128,13 @@ def test_what_the_source_shows_is_refused_before_it_is_trained_on(studied, tmp_p
     told = capsys.readouterr().err
     assert "source=old: channels: its cells have ['body', 'spot'], the data have ['spot', 'body'], the same in" in told
     assert not (screen.folder / "runs/new").exists()
+
+
+def test_a_network_that_sees_each_channel_alone_may_learn_from_them_in_another_order():
+    mixed, alone = partial(SmallResNet, width=8), partial(PerChannel, encoder=SmallResNet)
+    transfer_curve._check_source_channels("old", ["DNA", "ER"], ["ER", "DNA"], alone)
+    with pytest.raises(InputError, match=r"source=old: channels: its cells have \['DNA', 'ER'\], the data have"):
+        transfer_curve._check_source_channels("old", ["DNA", "ER"], ["ER", "DNA"], mixed)
 
 
 def test_more_examples_hold_the_fewer_and_small_classes_give_all():
